@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import staging_laws as laws
 import xarray as xr
+from trees import content
 
 from intake_img import imload, imsave, scan
 from intake_img.errors import FormatError
@@ -46,10 +47,6 @@ def noise(*shape: int, seed: int = 0) -> xr.Dataset:
     return xr.Dataset({"image": (("t", "y", "x")[-len(shape) :], values)})
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 def disk_is_full(place: str, *names: str) -> None:
     """A limit on the size of files stands for the full disk: the system refuses to write further bytes."""
     for name in names:
@@ -64,7 +61,7 @@ def _disk_is_full(name: str, folder: Path) -> None:
     if name == "a.png":
         shape, large = shape[1:], large[1:]
     assert laws.in_fork(lambda: imsave(noise(*shape), target, **options)) == 0
-    before = files(folder)
+    before = content(folder)
 
     def limited() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -79,7 +76,7 @@ def _disk_is_full(name: str, folder: Path) -> None:
         assert caught.errno in (errno.ENOSPC, errno.EFBIG), caught.errno
 
     assert laws.in_fork(limited) == 0
-    left = {k: v for k, v in files(folder).items() if "partition" not in options or not k.startswith(".")}
+    left = {k: v for k, v in content(folder).items() if "partition" not in options or not k.startswith(".")}
     assert left == before  # parts are kept for resume=True
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from trees import content
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError
@@ -75,11 +76,6 @@ def in_child(work: Callable[[], None], seconds: float | None = None) -> int:
         time.sleep(seconds)
         os.kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """All files."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def check(target: Path, allowed: list[int]) -> None:

@@ -17,6 +17,7 @@ import pytest
 import xarray as xr
 from pages import blocks_of
 from thoroughness import THOROUGH
+from trees import content
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError
@@ -49,10 +50,6 @@ def _source(folder: Path, planes: int = 6, side: int = 96) -> xr.Dataset:
     values = np.random.default_rng(0).integers(0, 4000, (planes, side, side), "uint16")
     imsave(xr.Dataset({"image": (tuple("zyx"), values)}), folder / "source.tif", engine="threads")
     return imload(folder / "source.tif", chunks={"z": 1})
-
-
-def _bytes(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 STORE = {"chunks": {"z": 1, "y": 32, "x": 32}, "pyramid": 1}
@@ -127,7 +124,7 @@ def test_a_worker_dies(client, tmp_path, step):
     died = _dying(client, tmp_path / "died", *DEATHS[step])
     imsave(ds, tmp_path / "dask" / "a.zarr", **STORE)
     died()
-    assert _bytes(tmp_path / "dask") == _bytes(tmp_path / "threads")
+    assert content(tmp_path / "dask") == content(tmp_path / "threads")
 
 
 @SLOW
@@ -137,7 +134,7 @@ def test_a_worker_dies_while_it_writes_files(client, tmp_path):
     died = _dying(client, tmp_path / "died", "intake_img.storage.shared:SharedFolder:_give_name", True)
     imsave(ds, tmp_path / "dask" / "a.tif", partition="yx")
     died()
-    assert _bytes(tmp_path / "dask") == _bytes(tmp_path / "threads")
+    assert content(tmp_path / "dask") == content(tmp_path / "threads")
 
 
 @pytest.mark.parametrize("where", [pytest.param("model", marks=SLOW), "intake_img.accessor.patches.cluster::_block"])
@@ -166,7 +163,7 @@ def test_a_worker_dies_in_patches_map(client, tmp_path, where):
     found, expected = (imload(tmp_path / k / "a.zarr").image for k in ("dask", "alive"))
     np.testing.assert_array_equal(found.values, image.values + 1)
     xr.testing.assert_equal(found.compute(), expected.compute())
-    chunks = {k: {p: v for p, v in _bytes(tmp_path / k).items() if "zarr.json" not in p} for k in ("dask", "alive")}
+    chunks = {k: {p: v for p, v in content(tmp_path / k).items() if "zarr.json" not in p} for k in ("dask", "alive")}
     assert chunks["dask"] == chunks["alive"]
 
 

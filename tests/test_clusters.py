@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from thoroughness import THOROUGH
+from trees import content
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError
@@ -53,10 +54,6 @@ def _derived(source: xr.Dataset) -> xr.Dataset:
     return source.map(lambda v: v + 1).assign(nuclei=(tuple("zyx"), labels, {"kind": "labels"}))
 
 
-def _bytes(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 STORES = [
     {"chunks": 64},
     {"chunks": 32, "shards": {"y": 64, "x": 64}},
@@ -73,7 +70,7 @@ def test_store_is_the_one_that_threads_write(client, tmp_path):
     for k, (ds, options) in enumerate(product([_derived(source), source, turned], STORES)):
         for engine in ("dask", "threads"):
             imsave(ds, tmp_path / engine / f"{k}.zarr", engine=engine, **options)
-        assert _bytes(tmp_path / "dask") == _bytes(tmp_path / "threads")
+        assert content(tmp_path / "dask") == content(tmp_path / "threads")
 
 
 def test_parts_are_those_that_threads_write(client, tmp_path):
@@ -82,7 +79,7 @@ def test_parts_are_those_that_threads_write(client, tmp_path):
         paths = imsave(ds, tmp_path / "dask" / f"{k}.tif", partition=partition)
         assert sorted(map(str, (tmp_path / "dask").glob(f"{k}.*"))) == sorted(paths)
         imsave(ds, tmp_path / "threads" / f"{k}.tif", partition=partition, engine="threads")
-    assert _bytes(tmp_path / "dask") == _bytes(tmp_path / "threads")
+    assert content(tmp_path / "dask") == content(tmp_path / "threads")
 
 
 SEEN: Counter[tuple[int, ...]] = Counter()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from thoroughness import examples
+from trees import content
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, SourceChangedError, TargetExistsError
@@ -41,10 +41,6 @@ STORES = [
     {"chunks": {"t": 2, "y": 16, "x": 16}, "shards": {"t": 4, "y": 32, "x": 32}},
     {"version": "0.4", "pyramid": 2, "compress": False},
 ]
-
-
-def _bytes(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def _same(found: xr.Dataset, expected: xr.Dataset) -> None:
@@ -77,7 +73,7 @@ def test_chunks_are_those_of_one_write(tmp_path):
         imsave(IMAGE.isel(t=slice(0, 5)), tmp_path / "grown" / f"{k}.zarr", **options)
         for part in (slice(5, 6), slice(6, 9)):
             imsave(IMAGE.isel(t=part), tmp_path / "grown" / f"{k}.zarr", append_dim="t")
-    whole, grown = _bytes(tmp_path / "whole"), _bytes(tmp_path / "grown")
+    whole, grown = content(tmp_path / "whole"), content(tmp_path / "grown")
     assert {n for n in whole if whole[n] != grown.get(n)} == {"0.zarr/zarr.json", "1.zarr/zarr.json"}
     assert whole.keys() == grown.keys()
 
@@ -212,10 +208,10 @@ def test_a_store_that_is_replaced_is_another_one(tmp_path):
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(part, options, said, tmp_path):
     imsave(IMAGE, tmp_path / "a.zarr", pyramid=1)
-    before = _bytes(tmp_path)
+    before = content(tmp_path)
     with pytest.raises((CannotWriteError, ValueError), match=said):
         imsave(part, tmp_path / "a.zarr", **options)
-    assert _bytes(tmp_path) == before
+    assert content(tmp_path) == before
 
 
 def test_stores_that_cannot_grow(tmp_path):

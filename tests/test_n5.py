@@ -7,15 +7,14 @@ import json
 import shutil
 import struct
 import sys
-import uuid
 import zlib
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numcodecs
 import numpy as np
 import pytest
+from trees import to_memory
 
 from intake_img import imload
 from intake_img.errors import FormatError, SceneError
@@ -59,12 +58,6 @@ def _bare(path: Path, shape: list[int], **more: Any) -> None:
     _json(path / "attributes.json", {**about, "compression": {"type": "raw"}, **more})
 
 
-def _to_memory(path: Path) -> str:
-    url = f"memory://{uuid.uuid4().hex}/{path.name}"
-    fsspec.filesystem("memory").put(str(path), url, recursive=True)
-    return url
-
-
 @pytest.mark.parametrize("compression", COMPRESSIONS, ids=lambda c: "-".join(map(str, c.values())))
 def test_reads_what_tensorstore_wrote(compression: dict[str, Any], tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
@@ -75,7 +68,7 @@ def test_reads_what_tensorstore_wrote(compression: dict[str, Any], tmp_path: Pat
         written[...] = values
         written[tuple(slice(0, b) for b in block)] = 0  # tensorstore removes this block
         expected = written.read().result().T
-        for uri in (str(path), _to_memory(path)):
+        for uri in (str(path), to_memory(path)):
             found = imload(uri)
             assert find_format(File.parse(uri)).name == "n5"
             array = found["image"]
@@ -231,7 +224,7 @@ def test_scenes_of_a_container(tmp_path: Path) -> None:
     _bare(root / "volumes" / "labels" / "data" / "s0", [3, 3, 3], dataType="uint64")
     _json(root / "volumes" / "labels" / "attributes.json", {"painteraData": {"type": "label"}})
     names = ["setup0/timepoint0", "setup0/timepoint1", "setup2/timepoint0", "setup10/timepoint0", "volumes/labels/data"]
-    for uri in (str(root), _to_memory(root)):
+    for uri in (str(root), to_memory(root)):
         found = imload(uri, scene="volumes/labels/data")
         assert found.attrs["scenes"] == names
         assert found["image"].attrs["kind"] == "labels"

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from trees import content
 
 import intake_img  # noqa: F401
 from intake_img import imload, imsave
@@ -101,10 +102,6 @@ print(json.dumps(dict(runs=runs, starts=p.plan.start.tolist(), t=p.plan.index[:,
 """
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
-
-
 def killing(tmp_path: Path, blend: str, kills: int, seed: int = 0) -> tuple[dict, dict[str, bytes]]:
     folder = tmp_path / f"{blend}-{kills}"
     folder.mkdir()
@@ -118,7 +115,7 @@ def killing(tmp_path: Path, blend: str, kills: int, seed: int = 0) -> tuple[dict
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1]), tree(folder / "o.zarr")
+    return json.loads(done.stdout.splitlines()[-1]), content(folder / "o.zarr")
 
 
 def uninterrupted(folder: Path, blend: str, monkeypatch) -> tuple[int, dict[str, bytes]]:
@@ -133,7 +130,7 @@ def uninterrupted(folder: Path, blend: str, monkeypatch) -> tuple[int, dict[str,
         chunks={"t": 1, "y": 32, "x": 32},
         model_id="m",
     )
-    return len(p), tree(folder / "o.zarr")
+    return len(p), content(folder / "o.zarr")
 
 
 @pytest.mark.parametrize("blend", ["crop", "hann"])

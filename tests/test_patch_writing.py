@@ -16,6 +16,7 @@ import yaozarrs
 from hypothesis import given
 from hypothesis import strategies as st
 from thoroughness import examples
+from trees import content
 
 import intake_img
 from intake_img import imload
@@ -441,12 +442,8 @@ def test_two_runs_make_identical_files(tmp_path):
     trees = []
     for k in range(2):
         p.map(np.sqrt, blend="gaussian", store=tmp_path / str(k) / "o.zarr", chunks=24, batch_size=3 + 10 * k)
-        trees.append(tree(tmp_path / str(k)))
+        trees.append(content(tmp_path / str(k)))
     assert trees[0] == trees[1]
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
 # wrong use
@@ -543,7 +540,7 @@ def test_on_a_cluster(tmp_path):
         p.map(noted, blend="hann", store=tmp_path / "there" / "o.zarr", chunks=24, batch_size=5, model_id="root")
         assert sum(CALLED) == len(p)
         assert max(CALLED) == 5
-        assert tree(tmp_path / "there") == tree(want)
+        assert content(tmp_path / "there") == content(want)
         memory = p.map(np.sqrt, blend="hann", client=client)
         np.testing.assert_array_equal(memory.image.values, out.image.values)
         lazily = (im.chunk(t=1, y=30) + 1).img.patches({"y": 16, "x": 16}, overlap=5)  # read by tasks of the cluster

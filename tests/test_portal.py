@@ -31,6 +31,7 @@ from intake_img.storage.handles import POOL
 
 pytest.importorskip("uvicorn")
 zarr = pytest.importorskip("zarr")
+KEEPS_FILES_OPEN = True  # by design; `portal` looks at the pool when it has ended
 
 _ABOUT_FILE = ("uri", "driver", "scene", "scenes", "original_axes", "original_shape", "fileheader")
 
@@ -52,11 +53,6 @@ def _images(folder: Path) -> dict[str, xr.Dataset]:
     for name, ds in made.items():
         imsave(ds, folder / f"{name}.zarr", chunks=100 if name == "big" else None)
     return made
-
-
-@pytest.fixture
-def nothing_stays_open():
-    """A portal keeps files open between tests, by design; `portal` looks at the pool when it has ended."""
 
 
 @pytest.fixture(scope="module")

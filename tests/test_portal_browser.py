@@ -27,14 +27,10 @@ from intake_img.create import from_example
 pytest.importorskip("uvicorn")
 pytest.importorskip("playwright.sync_api")
 pytestmark = [pytest.mark.thorough, pytest.mark.skipif(CHROMIUM is None, reason="no chromium")]
+KEEPS_FILES_OPEN = True  # a portal does, by design
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 780}
-
-
-@pytest.fixture
-def nothing_stays_open() -> None:
-    """A portal keeps files open between tests, by design."""
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,9 @@ from intake_img.portal.server import protocol
 from intake_img.portal.settings import Settings
 from intake_img.portal.tokens import add_token
 
+KEEPS_FILES_OPEN = True  # a portal does, by design
+
 CHUNK = "/data/a.zarr/0/c/0/0"
-
-
-@pytest.fixture
-def nothing_stays_open():
-    """A portal keeps files open, by design."""
 
 
 @pytest.fixture

@@ -25,15 +25,11 @@ from intake_img.create.examples import catalog_path
 pytest.importorskip("uvicorn")
 zarr = pytest.importorskip("zarr")
 validate_zarr_store = pytest.importorskip("yaozarrs").validate_zarr_store
+KEEPS_FILES_OPEN = True  # a portal does, by design
 
 _ABOUT_FILE = ("uri", "driver", "scene", "scenes", "original_axes", "original_shape", "fileheader")
 _MANY = 300  # chunks
 _SERIES = 8  # images of an entry that are compared
-
-
-@pytest.fixture
-def nothing_stays_open() -> None:
-    """A portal keeps files open, by design."""
 
 
 @pytest.fixture(scope="module")

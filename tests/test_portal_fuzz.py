@@ -20,6 +20,7 @@ schemathesis = pytest.importorskip("schemathesis")
 pytest.importorskip("uvicorn")
 
 pytestmark = pytest.mark.thorough
+KEEPS_FILES_OPEN = True  # a portal does, by design
 
 EXAMPLES = 30
 _CHECKS = [
@@ -47,11 +48,6 @@ _HEADERS = {
     "Origin": ["null", "http://localhost", "https://evil.example"],
     "Authorization": ["Bearer x", "Basic eDp4"],
 }
-
-
-@pytest.fixture
-def nothing_stays_open():
-    """A portal keeps files open, by design."""
 
 
 @pytest.fixture(scope="module")

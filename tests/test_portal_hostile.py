@@ -16,10 +16,7 @@ from portal_server import lab_catalog
 
 from intake_img.portal.virtual_store import ServedArray
 
-
-@pytest.fixture
-def nothing_stays_open():
-    """A portal keeps files open, by design."""
+KEEPS_FILES_OPEN = True  # a portal does, by design
 
 
 @pytest.fixture

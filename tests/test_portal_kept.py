@@ -22,12 +22,9 @@ from intake_img.portal import holdings
 from intake_img.portal.tokens import add_token
 from intake_img.portal.work import BusyError, GoneError, Workers
 
+KEEPS_FILES_OPEN = True  # a portal does, by design
+
 CHUNK = "/data/a.zarr/0/c/0/0"
-
-
-@pytest.fixture
-def nothing_stays_open():
-    """A portal keeps files open, by design."""
 
 
 @pytest.fixture

@@ -23,13 +23,9 @@ from intake_img import imload, imsave
 from intake_img.create.examples import catalog_path
 
 pytest.importorskip("uvicorn")
+KEEPS_FILES_OPEN = True  # a portal does, by design
 
 _HOSTILE = "a'\"<b>${x}\\"
-
-
-@pytest.fixture
-def nothing_stays_open() -> None:
-    """A portal keeps files open, by design."""
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from intake_img import imload, imsave
 pytestmark = pytest.mark.thorough
 
 pytest.importorskip("uvicorn")
+KEEPS_FILES_OPEN = True  # a portal does, by design
 AXES = ("hyx", "hzyx", "icyx", "hicyx", "tlzyx", "bhtczyx")
 SIZES = {"b": 2, "h": 3, "i": 2, "l": 4, "t": 2, "c": 2, "z": 2, "y": 5, "x": 6}
 
@@ -45,11 +46,6 @@ def portal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portal]:
     (folder / "lab.yml").write_text(yaml.safe_dump({"sources": sources}))
     with serving([folder / "lab.yml"], folder) as one:
         yield one
-
-
-@pytest.fixture
-def nothing_stays_open() -> None:
-    """A portal keeps files open between tests, by design."""
 
 
 @pytest.mark.parametrize("name", ["screen", "stored"])

@@ -26,12 +26,9 @@ from intake_img.errors import IntakeImgError
 from intake_img.portal import command, projections
 from intake_img.portal.projections import Cluster, brightest
 
+KEEPS_FILES_OPEN = True  # a portal does, by design
+
 _SIZES = {"t": 2, "c": 2, "z": 3, "y": 600, "x": 1100}
-
-
-@pytest.fixture
-def nothing_stays_open():
-    """A portal keeps files open, by design."""
 
 
 def _image(dtype: str) -> xr.DataArray:

@@ -20,13 +20,9 @@ from intake_img.portal.tokens import add_token
 pytestmark = pytest.mark.thorough
 
 pytest.importorskip("uvicorn")
+KEEPS_FILES_OPEN = True  # a portal does, by design
 
 _HOSTILE = '<script>alert("x")</script>{{ 7*7 }}'
-
-
-@pytest.fixture
-def nothing_stays_open():
-    """A portal keeps files open between tests, by design."""
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of other packages
 ]
+KEEPS_FILES_OPEN = True  # the server is a process of its own
 
 _ROUNDS = 24
 _LONG = 120.0  # seconds, on any machine
@@ -144,11 +145,6 @@ def _images(folder: Path) -> np.ndarray:
     }
     (folder / "lab.yml").write_text(yaml.safe_dump({"sources": sources}))
     return values
-
-
-@pytest.fixture
-def nothing_stays_open() -> None:
-    """The server is a process of its own."""
 
 
 @pytest.fixture

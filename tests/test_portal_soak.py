@@ -14,13 +14,10 @@ pytest.importorskip("starlette")
 
 from portal_calls import calling
 
+KEEPS_FILES_OPEN = True  # a portal does, by design
+
 SIDE, CHUNK, REQUESTS = 100_000, 512, 10_000
 _ALLOWED = 40  # MB beyond what the first fifth took
-
-
-@pytest.fixture
-def nothing_stays_open():
-    """A portal keeps files open, by design."""
 
 
 def _memory() -> int:

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.thorough
 
 pytest.importorskip("uvicorn")
 pa = pytest.importorskip("pyarrow")
+KEEPS_FILES_OPEN = True  # a portal does, by design
 
 COUNT = 700
 STAINS, CHANNELS = ("actin", "tubulin", "nucleus"), ("DAPI", "GFP", "RFP", "Cy5")
@@ -94,11 +95,6 @@ def index(folder: Path) -> Iterator[Index]:
     assert _updated(index, library.items.values()) == []
     yield index
     index.close()
-
-
-@pytest.fixture
-def nothing_stays_open() -> None:
-    """A portal keeps files open between tests, by design."""
 
 
 def _fits(row: dict[str, Any], asked: dict[str, str]) -> bool:

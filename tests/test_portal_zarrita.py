@@ -25,6 +25,7 @@ from intake_img.create.examples import catalog_path
 
 pytest.importorskip("uvicorn")
 zarr = pytest.importorskip("zarr")
+KEEPS_FILES_OPEN = True  # a portal does, by design
 
 FOLDER = os.environ.get("ZARRITA", "")
 SCRIPT = Path(__file__).with_name("zarrita_digests.mjs")
@@ -33,11 +34,6 @@ pytestmark = pytest.mark.skipif(
     reason="needs node, and zarrita in the folder of the environment variable ZARRITA",
 )
 _MOST = 2**25  # bytes of an array
-
-
-@pytest.fixture
-def nothing_stays_open() -> None:
-    """A portal keeps files open, by design."""
 
 
 def _arrays(portal: Portal, name: str) -> dict[str, Any]:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import uuid
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from trees import to_memory
 
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, SceneError
@@ -92,12 +91,6 @@ def _create(path: Path, dtype: str, channels: int, encoding: str, sharding: Any 
     return ts.open(spec, create=True).result()
 
 
-def _to_memory(path: Path) -> str:
-    url = f"memory://{uuid.uuid4().hex}/{path.name}"
-    fsspec.filesystem("memory").put(str(path), url, recursive=True)
-    return url
-
-
 @pytest.mark.parametrize("sharding", SHARDINGS)
 @pytest.mark.parametrize("pixels", PIXELS)
 def test_reads_what_tensorstore_wrote(pixels: str, sharding: str, tmp_path: Path) -> None:
@@ -108,7 +101,7 @@ def test_reads_what_tensorstore_wrote(pixels: str, sharding: str, tmp_path: Path
     store[100:116, 200:208, -300:-296] = 0  # tensorstore leaves chunks of zeros out
     expected = store.read().result().T
     assert np.asarray(expected).any()
-    for uri in (str(tmp_path / "volume"), _to_memory(tmp_path / "volume"))[: 2 if pixels == "uint16 raw" else 1]:
+    for uri in (str(tmp_path / "volume"), to_memory(tmp_path / "volume"))[: 2 if pixels == "uint16 raw" else 1]:
         assert find_format(File.parse(uri)).name == "precomputed"
         found = imload(uri)
         assert found["image"].dims == ("c", "z", "y", "x")

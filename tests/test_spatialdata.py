@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import uuid
 import warnings
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 import zarr
+from trees import to_memory
 
 from intake_img import imload
 from intake_img.errors import FormatError
@@ -63,14 +62,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "blobs.zarr"
 
 
-def _to_memory(path: Path) -> str:
-    url = f"memory://{uuid.uuid4().hex}/{path.name}"
-    fsspec.filesystem("memory").put(str(path), url, recursive=True)
-    return url
-
-
 def test_images_and_labels_are_scenes(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for uri in (str(store), _to_memory(store)):
+    for uri in (str(store), to_memory(store)):
         found = imload(uri)
         assert found.attrs["scenes"] == ["images/tissue", "labels/cells"]
         assert found["image"].dims == ("c", "y", "x")
@@ -82,7 +75,7 @@ def test_images_and_labels_are_scenes(store: Path, monkeypatch: pytest.MonkeyPat
         found.close()
         labels.close()
     monkeypatch.setattr(StoreHandle, "members", lambda self, path: {})  # as of a web server
-    uri = _to_memory(store)
+    uri = to_memory(store)
     assert imload(uri, scene="labels/cells").attrs["scenes"] == ["images/tissue", "labels/cells"]
 
 

@@ -34,10 +34,6 @@ def noise(*shape: int, seed: int = 0) -> xr.Dataset:
     return xr.Dataset({"image": (("t", "y", "x")[-len(shape) :], values)})
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 def in_fresh_process(trial: str, *arguments: object) -> None:
     """Run one of `fork_trials` in an interpreter without threads: a fork of this one might wait for its locks."""
     command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("fork_trials.py")), trial]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-import uuid
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
+from trees import to_memory
 
 from intake_img import imload
 from intake_img.errors import FormatError, SceneError
@@ -72,12 +71,6 @@ def _layer(name: str, start: list[int], size: list[int], mags: list[Any], **more
     }
 
 
-def _to_memory(path: Path) -> str:
-    url = f"memory://{uuid.uuid4().hex}/{path.name}"
-    fsspec.filesystem("memory").put(str(path), url, recursive=True)
-    return url
-
-
 @pytest.mark.parametrize(("kind", "dtype", "channels"), MAKES)
 def test_reads_what_the_library_wrote(kind: str, dtype: str, channels: int, tmp_path: Path) -> None:
     root, mag = tmp_path / "d", tmp_path / "d" / "color" / "1"
@@ -87,7 +80,7 @@ def test_reads_what_the_library_wrote(kind: str, dtype: str, channels: int, tmp_
     _properties(root, _layer("color", [3, 2, 30], [45, 20, 37], [1]))
     expected = values.transpose(0, 3, 2, 1)
     np.testing.assert_array_equal(_read(mag, (3, 2, 30), (45, 20, 37)), expected)
-    for uri in (str(root), _to_memory(root)):
+    for uri in (str(root), to_memory(root)):
         assert find_format(File.parse(uri)).name == "wkw"
         found = imload(uri)
         array = found["image"].transpose("c", "z", "y", "x")
