@@ -32,7 +32,7 @@ class _Dumper(_SAFE):
         return True
 
 
-class _Line(dict):  # type: ignore[type-arg]
+class _Line(dict):
     """A mapping to be written in one line."""
 
 

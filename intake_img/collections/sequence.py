@@ -162,7 +162,7 @@ class ImageListSource(SequenceSource):
             raise ValueError(f"expected a list of paths, got {uri!r}")
         self._list = [File.given(u, options) for u in uri]
         super().__init__(self._list[0], **options)
-        labels = self.options.labels  # type: ignore[attr-defined]
+        labels = self.options.labels
         if labels is not None and len(labels) != len(self._list):
             raise ValueError(f"{len(labels)} labels for {len(self._list)} files")
         self.labels = None if labels is None else list(labels)

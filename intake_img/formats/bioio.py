@@ -51,7 +51,7 @@ class _ReaderArray(StoredArray):
 class BioioHandle(Handle):
     """An open file. A reader is at one scene and level at a time, so that there is one for each."""
 
-    scene_names: Sequence[str] = ()  # type: ignore[assignment]
+    scene_names: Sequence[str] = ()
 
     def __init__(self, file: File) -> None:
         if (about := next((p for e, p in _plugins().items() if file.name.lower().endswith(e)), None)) is None:

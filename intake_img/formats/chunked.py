@@ -34,6 +34,7 @@ __all__ = [
     "digest_of",
     "file_bytes",
     "file_json",
+    "folder_stamp",
     "morton",
     "positive",
     "put",
@@ -254,6 +255,15 @@ def file_bytes(file: File) -> bytes | None:
         return os.read(descriptor, size)
     finally:
         os.close(descriptor)
+
+
+def folder_stamp(folder: File, *names: str) -> tuple[Any, ...]:
+    """Return what changes when a folder is replaced, or the first of the named files that it has is written again."""
+    found = [os.stat(folder.path).st_ino] if folder.local else []
+    for name in names:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return (*found, *(folder / name).stamp())
+    return tuple(found)
 
 
 def file_json(file: File) -> dict[str, Any] | None:

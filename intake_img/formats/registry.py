@@ -316,7 +316,7 @@ def open_any(uri: Any, **options: Any) -> ImageSource:
     """Return the source for any argument of `imload`: also a list, a folder, a pattern, or a partitioned image."""
     above = importlib.import_module("intake_img.collections.sequence")  # a higher layer
     if isinstance(uri, (list, tuple)):
-        return above.of_list(uri, options)  # type: ignore[no-any-return]
+        return above.of_list(uri, options)
     file = File.given(uri, options)
     if not file.exists():
         return above.of_absent(file, options) or _detected(file, options, None)
@@ -327,7 +327,7 @@ def open_any(uri: Any, **options: Any) -> ImageSource:
     except UnknownFormatError as exc:
         if file.local and resolve(file) != file:
             raise
-        return above.of_folder(file, options, exc)  # type: ignore[no-any-return]
+        return above.of_folder(file, options, exc)
 
 
 class ImgSource(ImageSource):

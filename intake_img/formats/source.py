@@ -284,7 +284,7 @@ class ImageSource(DataSource):
         return json.dumps([type(self).__qualname__, plain(self.arguments())], sort_keys=True)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._identity() == other._identity()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
         return hash(self._identity())

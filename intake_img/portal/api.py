@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import yaml
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from intake_img.portal.site import Site
 __all__ = ["catalog", "described", "entries", "entry", "facets", "openapi", "table"]
 
 _DIRECTORY = "{{ CATALOG_DIR }}"
+T = TypeVar("T")
 
 
 async def catalog(request: Request) -> Response:
@@ -69,11 +71,7 @@ async def entries(request: Request) -> Response:
     site: Site = request.app.state.site
     try:
         query = query_of(request)
-        found = await site.run(
-            request,
-            ("search", query, site.scope(request), site.generation),
-            lambda: site.index.search(query, site.scope(request)),
-        )
+        found = await _asked(request, "search", query, site.index.search)
     except Exception as exc:
         return problem(exc)
     rows = [{**row, "links": _links(row["id"])} for row in found.rows]
@@ -84,15 +82,16 @@ async def facets(request: Request) -> Response:
     """``GET /api/facets``: the number of found entries for each value."""
     site: Site = request.app.state.site
     try:
-        query = query_of(request)
-        counts = await site.run(
-            request,
-            ("facets", query, site.scope(request), site.generation),
-            lambda: site.index.facets(query, site.scope(request)),
-        )
+        return JSONResponse(await _asked(request, "facets", query_of(request), site.index.facets))
     except Exception as exc:
         return problem(exc)
-    return JSONResponse(counts)
+
+
+async def _asked(request: Request, what: str, query: Query, ask: Callable[[Query, Any], T]) -> T:
+    """Ask the index of what the visitor may see; equal questions are answered together."""
+    site: Site = request.app.state.site
+    scope = site.scope(request)
+    return await site.run(request, (what, query, scope, site.generation), lambda: ask(query, scope))
 
 
 def _links(name: str) -> dict[str, str]:

@@ -375,7 +375,7 @@ class DriverLaws:
                     assert len(names) == 1
                     continue
                 for n, name in enumerate(names):
-                    by_number = driver(subject.path, scene=n).dataset()  # type: ignore[call-arg]
+                    by_number = driver(subject.path, scene=n).dataset()
                     assert by_number.attrs["scene"] == name
                     if names.count(name) == 1 and name != "all":
                         assert_values(driver(subject.path, scene=name).read(), by_number)

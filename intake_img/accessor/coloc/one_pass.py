@@ -339,7 +339,7 @@ def _at(
 
 
 def _unboxed(box: np.ndarray) -> dict[tuple[int, ...], Any]:
-    return box.ravel()[0]  # type: ignore[no-any-return]
+    return box.ravel()[0]
 
 
 def _counted(
@@ -383,7 +383,7 @@ def _add(
     state[0] = -1  # while it is being changed
     add(state[2], [p[position] for p in parts])
     state[0] = step + 1
-    return state  # type: ignore[no-any-return]
+    return state
 
 
 def _end(state: list[Any]) -> dict[tuple[int, ...], Any]:

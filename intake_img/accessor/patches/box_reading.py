@@ -207,9 +207,9 @@ class Gatherer:
             return None
         key = (self.token, "board")
         if tiles * 2 < math.prod(len(e) - 1 for e in self.edges):
-            return CACHE.get(key)  # type: ignore[no-any-return]
+            return CACHE.get(key)
         make = partial(Board, self.pixels.shape, self.pixels.dtype, self.edges)
-        return CACHE.shared(key, make, _BOARD_SHARE)  # type: ignore[no-any-return]
+        return CACHE.shared(key, make, _BOARD_SHARE)
 
     def _direct(self, low: np.ndarray, high: np.ndarray, out: np.ndarray, at: np.ndarray) -> None:
         target = tuple(slice(a, a + h - b) for a, b, h in zip(at, low, high, strict=True))

@@ -14,7 +14,7 @@ import xarray as xr
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
-from intake_img.formats.chunked import file_json
+from intake_img.formats.chunked import file_json, folder_stamp
 from intake_img.formats.format_source import source_of
 from intake_img.formats.n5.handle import N5Handle
 from intake_img.formats.n5blocks import ATTRIBUTES
@@ -63,11 +63,7 @@ class N5(Format):
 
     def stamp(self, file: File) -> tuple[Any, ...]:
         """Return what changes when the folder is replaced, or the attributes at its root are written again."""
-        found = [os.stat(file.path).st_ino] if file.local else []
-        try:
-            return (*found, *(file / ATTRIBUTES).stamp())
-        except (FileNotFoundError, NotADirectoryError):
-            return tuple(found)
+        return folder_stamp(file, ATTRIBUTES)
 
     def open(self, file: File, options: NoOptions) -> Handle:
         return N5Handle(file)

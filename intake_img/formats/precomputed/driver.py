@@ -12,7 +12,7 @@ import xarray as xr
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
-from intake_img.formats.chunked import file_json
+from intake_img.formats.chunked import file_json, folder_stamp
 from intake_img.formats.format_source import source_of
 from intake_img.formats.precomputed.handle import INFO, PrecomputedHandle, volumes_in
 from intake_img.formats.precomputed.info import is_info
@@ -50,11 +50,7 @@ class Precomputed(Format):
 
     def stamp(self, file: File) -> tuple[Any, ...]:
         """Return what changes when the folder is replaced, or its info is written again."""
-        found = [os.stat(file.path).st_ino] if file.local else []
-        try:
-            return (*found, *(file / INFO).stamp())
-        except (FileNotFoundError, NotADirectoryError):
-            return tuple(found)
+        return folder_stamp(file, INFO)
 
     def open(self, file: File, options: NoOptions) -> Handle:
         return PrecomputedHandle(file)

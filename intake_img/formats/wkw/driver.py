@@ -15,7 +15,7 @@ import xarray as xr
 from intake_img.errors import FormatError
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, NoOptions
-from intake_img.formats.chunked import file_json, morton
+from intake_img.formats.chunked import file_json, folder_stamp, morton
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.wkw.cubes import HEADER, CubeArray
@@ -105,13 +105,7 @@ class Wkw(Format):
 
     def stamp(self, file: File) -> tuple[Any, ...]:
         """Return what changes when the folder is replaced, or what describes it is written again."""
-        found = [os.stat(file.path).st_ino] if file.local else []
-        for name in (PROPERTIES, HEADER):
-            try:
-                return (*found, *(file / name).stamp())
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-        return tuple(found)
+        return folder_stamp(file, PROPERTIES, HEADER)
 
     def open(self, file: File, options: NoOptions) -> Handle:
         return WkwHandle(file)
