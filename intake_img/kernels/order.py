@@ -219,81 +219,43 @@ def _selected(values: list[np.ndarray], steps: Sequence[tuple[int, int, bool, bo
 # filters, by scipy's names
 
 
-def _ranking(
+def ranking_filter(
     image: np.ndarray,
     output: np.ndarray,
+    *,
     name: str,
-    argument: Any,
-    size: Any,
-    footprint: Any,
     mode: str,
     cval: float,
     origin: Any,
+    size: Any = None,
+    footprint: Any = None,
+    **given: Any,
 ) -> None:
+    """See the filter of this name in `scipy.ndimage`: medians, ranks (`rank`) and percentiles (`percentile`)."""
     window = np.ones(size, bool) if footprint is None else footprint
     n = int(window.sum())
-    rank = n // 2
-    if name == "rank_filter":
-        rank = argument + n if argument < 0 else argument
-    elif name == "percentile_filter":
-        percent = argument + 100.0 if argument < 0 else argument
-        rank = n - 1 if percent == 100.0 else int(float(n) * percent / 100.0)  # as scipy counts
+    rank = _rank(n, **given)
     centred = footprint is None and name == "median_filter" and not any(_origins(origin, image.ndim))
     simple = (n <= LARGEST or centred) and _simple(image, output, mode, cval)
     if simple and centred and compiled.median(image, output, size, mode, cval):
         return
-    if simple and n <= LARGEST:
-        ranked(image, output, window, rank, mode, cval, _origins(origin, image.ndim))
-        return
-    first = () if name == "median_filter" else (argument,)
     origins = _origins(origin, image.ndim)
+    if simple and n <= LARGEST:
+        ranked(image, output, window, rank, mode, cval, origins)
+        return
     if image.ndim == 1:  # for single lines scipy ignores holes in the footprint
         image, output, window, origins = image[None], output[None], window[None], [0, *origins]
-    _by_scipy(name, image, output, *first, footprint=window, mode=mode, cval=cval, origin=origins)
+    _by_scipy(name, image, output, *given.values(), footprint=window, mode=mode, cval=cval, origin=origins)
 
 
-def median_filter(
-    image: np.ndarray,
-    output: np.ndarray,
-    *,
-    mode: str,
-    cval: float,
-    origin: Any,
-    size: Any = None,
-    footprint: Any = None,
-) -> None:
-    """See `scipy.ndimage.median_filter`."""
-    _ranking(image, output, "median_filter", None, size, footprint, mode, cval, origin)
-
-
-def rank_filter(
-    image: np.ndarray,
-    output: np.ndarray,
-    *,
-    rank: int,
-    mode: str,
-    cval: float,
-    origin: Any,
-    size: Any = None,
-    footprint: Any = None,
-) -> None:
-    """See `scipy.ndimage.rank_filter`."""
-    _ranking(image, output, "rank_filter", rank, size, footprint, mode, cval, origin)
-
-
-def percentile_filter(
-    image: np.ndarray,
-    output: np.ndarray,
-    *,
-    percentile: float,
-    mode: str,
-    cval: float,
-    origin: Any,
-    size: Any = None,
-    footprint: Any = None,
-) -> None:
-    """See `scipy.ndimage.percentile_filter`."""
-    _ranking(image, output, "percentile_filter", percentile, size, footprint, mode, cval, origin)
+def _rank(n: int, rank: int | None = None, percentile: float | None = None) -> int:
+    """Return the rank among `n` values: the given one, that of a percentile, or that of the median."""
+    if rank is not None:
+        return rank + n if rank < 0 else rank
+    if percentile is None:
+        return n // 2
+    percent = percentile + 100.0 if percentile < 0 else percentile
+    return n - 1 if percent == 100.0 else int(float(n) * percent / 100.0)  # as scipy counts
 
 
 STAGES: dict[str, tuple[np.ufunc, ...]] = {
@@ -348,9 +310,10 @@ def extreme_filter(
 
 
 FILTERS: dict[str, Any] = {
-    "median_filter": median_filter,
-    "rank_filter": rank_filter,
-    "percentile_filter": percentile_filter,
+    **{
+        name: functools.partial(ranking_filter, name=name)
+        for name in ("median_filter", "rank_filter", "percentile_filter")
+    },
     **{name: functools.partial(extreme_filter, name=name) for name in STAGES},
 }
 """Filters of this module by scipy's names."""
