@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import json
+import sys
 from html.parser import HTMLParser
 
 import dask.array as da
@@ -484,14 +484,7 @@ def test_refusals_of_images_that_cannot_be_drawn():
 
 
 def test_without_matplotlib(ds, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.partition(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'intake_img\[plot\]'"):
         ds.img.plot()
 

@@ -29,7 +29,6 @@ pytestmark = pytest.mark.thorough
 
 GROUPS = (Maps, Filters, Reductions, SeriesMethods, Geometry, Splits, Measures, Registrations, Mosaics, Tracks)
 METHODS = {n: f for g in GROUPS for n, f in vars(g).items() if inspect.isfunction(f) and not n.startswith("_")}
-LENGTHS = [-1, "3", True, None, [1, 2, 3], {"t": 1}, {"q": 1}, np.nan, 1j]
 BOOLS = ["yes", 2, None]
 DIMS = ["t", "q", "", "yy", 3, [1], 2.5]
 WRONG = {

@@ -425,8 +425,7 @@ def test_pixel_types_that_differ_are_promoted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 3])
-@pytest.mark.parametrize("marked", [True, False])
-def test_pyramids(tmp_path: Path, factor: int, marked: bool) -> None:
+def test_pyramids(tmp_path: Path, factor: int) -> None:
     rng = np.random.default_rng(1)
     base = noise(rng, 60, 90)
     corners = [(y, x) for y in (0, 30) for x in (0, 30, 60)]

@@ -77,11 +77,11 @@ def test_scaled_values(tmp_path):
         text = content[:2880].decode().rstrip().removesuffix("END") + more + "END"
         path.write_bytes(text.ljust(2880).encode() + content[2880:])
         content = cards(path, stored).read_bytes()  # astropy scales what it is told of before
-        for n, (key, value) in enumerate((("BSCALE", 0.5), ("BZERO", 3.0), ("BLANK", 37)), 1):
+        for key, value in (("BSCALE", 0.5), ("BZERO", 3.0), ("BLANK", 37)):
             content = content.replace(
                 b"END" + b" " * 77, f"{key:8}= {value:20}".encode().ljust(80) + b"END" + b" " * 77, 1
             )
-            content = content[: 2880 - 80 * 0] if False else content[:2880] + content[2880 + 80 * (n > 0) :]
+            content = content[:2880] + content[2960:]
         path.write_bytes(content)
         ds = imload(path)
         expected = stored.astype(wide) * np.dtype(wide).type(0.5) + 3

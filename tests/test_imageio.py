@@ -40,10 +40,6 @@ def dataset(values, axes, **coords):
     return ds.assign_attrs(title="a", list=[1, 2.5])
 
 
-def spaced(n, step, units):
-    return xr.Variable("d", step * np.arange(n), {"units": units, "spacing": step})
-
-
 def axis(name, n, step, units):
     return xr.Variable((name,), step * np.arange(n), {"units": units, "spacing": step})
 

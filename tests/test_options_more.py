@@ -26,10 +26,6 @@ def spread(plane, gain=1):
     return plane * gain + plane.max() - plane.shape[0]
 
 
-def first_rows(plane):
-    return plane[:20]
-
-
 REGION = {"y": (2, 9), "x": (3, 12)}
 CASES = {
     "map": (

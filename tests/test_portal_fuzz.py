@@ -30,9 +30,6 @@ _CHECKS = [
     schemathesis.checks.response_schema_conformance,
     schemathesis.checks.response_headers_conformance,
 ]
-_BOUNDED = settings(
-    max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-)
 _NAMES = ("a", "many", "broken", "gone")
 _KEYS = ["zarr.json", "0/zarr.json", "0/c/0/0", "0/c/0/1", "0/c/0/0/0/0/0", "0/c/0/max/0/0/0", ".zattrs", "0/c/0/-1"]
 _KNOWN = {

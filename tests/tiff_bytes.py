@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
@@ -73,10 +72,3 @@ def with_value(content: bytes, code: int, value: int, index: int = 0, page: int 
         f"{order}{ {1: 'B', 3: 'H', 4: 'I'}[found.kind] }", changed, found.data + index * SIZES[found.kind], value
     )
     return bytes(changed)
-
-
-def replace_text(path: Path, old: str, new: str) -> None:
-    """Replace a text in a file by one of the same length, or a shorter one that blanks fill up."""
-    content = path.read_bytes()
-    assert content.count(old.encode()) >= 1, f"{old!r} is not in {path.name}"
-    path.write_bytes(content.replace(old.encode(), new.encode().ljust(len(old.encode()))))

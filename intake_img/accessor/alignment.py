@@ -131,7 +131,7 @@ def _places(name: str, own: xr.DataArray, reference: xr.DataArray, other: str) -
     if values.shape == wanted.shape and (values == wanted).all():
         return None
     numeric = all(v.dtype.kind in "iuf" for v in (values, wanted))
-    index = _nearest(values, wanted, own, reference) if numeric else _by_label(name, values, wanted, own, other)
+    index = _nearest(values, wanted, own, reference) if numeric else _by_label(name, wanted, own, other)
     if index.size and (index == -1).all():
         raise AxesError(_gap(name, own, reference, other))
     if (index == _BETWEEN).any():
@@ -175,7 +175,7 @@ def _step(coord: xr.DataArray, unit_of: xr.DataArray) -> float | None:
     return float(steps[steps > 0].min(initial=np.inf)) if (steps > 0).any() else None
 
 
-def _by_label(name: str, values: np.ndarray, wanted: np.ndarray, own: xr.DataArray, other: str) -> np.ndarray:
+def _by_label(name: str, wanted: np.ndarray, own: xr.DataArray, other: str) -> np.ndarray:
     """Index of the wanted labels, -1 for missing ones."""
     index = own.to_index()
     if not index.is_unique:

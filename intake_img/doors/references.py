@@ -164,9 +164,9 @@ def _of_source(source: ImageSource) -> References:
     reader = variable.pixels.reader
     mapped = reader.mapped() if isinstance(reader, FileReader) else None
     if mapped is not None and (plain_bytes := _of_plain(source.file, name, variable, mapped)):
-        return _consolidated({**_described(source, name), **plain_bytes})
+        return _consolidated({**_described(source), **plain_bytes})
     if driver == "tif":
-        return _consolidated({**_described(source, name), **_of_tiff(source, name, variable)})
+        return _consolidated({**_described(source), **_of_tiff(source, name, variable)})
     raise CannotWriteError(
         f"{source.file}: {source.title} does not store its pixels as a Zarr array can express them: "
         "expected TIFF, OME-Zarr, or uncompressed NumPy and raw files. Convert it: imsave(image, 'a.zarr')"
@@ -179,7 +179,7 @@ def _consolidated(references: References) -> References:
     return {**references, ".zmetadata": _text({"zarr_consolidated_format": 1, "metadata": metadata})}
 
 
-def _described(source: ImageSource, name: str) -> References:
+def _described(source: ImageSource) -> References:
     """Return the group: its attributes and the coordinates, which are small and are stored inline."""
     ds = source.renewed(output_axis_order=None).dataset(chunks=None)
     attributes = {k: v for k, v in plain(dict(ds.attrs), strict=True).items() if k != "fileheader"}

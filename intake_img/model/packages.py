@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
+import itertools
 from typing import Any
 
 from intake_img.errors import MissingExtraError
@@ -29,8 +30,7 @@ def imported(module: str, extra: str, purpose: str, package: str = "") -> Any:
         If it is not installed.
     """
     try:
-        __import__(module.partition(".")[0])  # all of it first: it may be that another thread imports it just now
-        __import__(module)  # as the statement does: `import_module` would find modules of a package that is hidden
+        # packages before their modules: another thread may be importing them just now, or they may be hidden
+        return [importlib.import_module(name) for name in itertools.accumulate(module.split("."), "{}.{}".format)][-1]
     except ImportError as exc:
         raise MissingExtraError(package or module.partition(".")[0], extra, purpose) from exc
-    return sys.modules[module]

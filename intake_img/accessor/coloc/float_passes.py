@@ -34,7 +34,7 @@ def stream(run: Any, request: Request) -> tuple[np.ndarray, np.ndarray]:
     late = run(partial(_sums_late, request, plans), partial(_add_late, size), _as_it_is)
     out = np.empty(first.shape, object)
     for place in np.ndindex(first.shape):
-        out[place] = [_assemble(request, plans[place][k], first[place][k], late[place][k]) for k in range(size)]
+        out[place] = [_assemble(request, plans[place][k], late[place][k]) for k in range(size)]
     return out, uncounted
 
 
@@ -243,7 +243,7 @@ def _add_late(npairs: int, parts: list[list[Any]]) -> list[Any]:
     return [_add_sums([p[k] for p in parts]) for k in range(npairs)]
 
 
-def _assemble(request: Request, plan: _Plan, first: Any, late: Any) -> Any:
+def _assemble(request: Request, plan: _Plan, late: Any) -> Any:
     sums = plan.sums | tally.as_integers(late, plan.groups)
     found = measures.conclude(sums, request.names, plan.t1, plan.t2, request.rules, exact.LOWEST) | plan.ranked
     return (plan.groups if request.labelled else None), {n: found[n] for n in request.names}

@@ -140,7 +140,7 @@ class Reading:
         return lambda k: fast(k) if inside[k] else self.read(plan.take([k]))[0]
 
     def _fill(self, gatherer: Gatherer, layer: Layer, plan: Plan, out: np.ndarray, rows: np.ndarray) -> None:
-        view = _in_data_order(out, layer, plan.over)
+        view = _in_data_order(out, layer)
         low = np.zeros((len(plan), len(layer.dims)), np.int64)
         high = low + np.array(layer.pixels.shape, np.int64)
         for k, a in enumerate(plan.over):
@@ -241,7 +241,7 @@ def _one_of_tiles(
         low = [0 if p is None else key[p] for p in places]
         high = [a + n for a, n in zip(low, spans, strict=True)]
         out = np.empty((1, *layer.patch_shape), gatherer.pixels.dtype)
-        gatherer.single(low, high, _in_data_order(out, layer, over)[0])
+        gatherer.single(low, high, _in_data_order(out, layer)[0])
         return out[0]
 
     return get
@@ -256,7 +256,7 @@ def _index(n: int, start: int, stop: int, mode: str) -> np.ndarray:
     return padded[start + before : stop + before]
 
 
-def _in_data_order(out: np.ndarray, layer: Layer, over: Sequence[str]) -> np.ndarray:
+def _in_data_order(out: np.ndarray, layer: Layer) -> np.ndarray:
     """Return a view of (n, kept axes, cut axes) with the axes of the data."""
     patch = (*layer.kept, *layer.cut)
     inner = [d for d in layer.dims if d in patch]

@@ -87,7 +87,7 @@ def plot(
         _, ax = plt.subplots()
     y, x = p.axes.index("y"), p.axes.index("x")
     if image:
-        _background(p, own, place, projection, ax)
+        _background(own, place, projection, ax)
     begin, end = (plan.core_start, plan.core_stop) if core else (plan.start, plan.stop)
     boxes = [Rectangle((a[x] - 0.5, a[y] - 0.5), b[x] - a[x], b[y] - a[y]) for a, b in zip(begin, end, strict=True)]
     ax.add_collection(PatchCollection(boxes, facecolor="none", edgecolor="tab:orange", linewidth=0.8))
@@ -100,7 +100,7 @@ def plot(
     return ax
 
 
-def _background(p: Patches, own: Any, place: dict[str, int], projection: str | None, ax: Any) -> None:
+def _background(own: Any, place: dict[str, int], projection: str | None, ax: Any) -> None:
     layer = own.reference
     keys: list[Any] = []
     for a in layer.dims:

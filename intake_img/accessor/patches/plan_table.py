@@ -98,9 +98,7 @@ def _common(table: pd.DataFrame, over: Sequence[str], sources: Sequence[Source])
     return source, index
 
 
-def places_of(
-    table: pd.DataFrame, axes: Sequence[str], over: Sequence[str], size: Sequence[int], sources: Sequence[Source]
-) -> Places:
+def places_of(table: pd.DataFrame, axes: Sequence[str], over: Sequence[str], sources: Sequence[Source]) -> Places:
     """Return the positions of patches from the first pixels in a table."""
     source, index = _common(table, over, sources)
     start = np.stack(

@@ -117,7 +117,7 @@ def written(patches: Any, options: Options, facts: dict[str, Any], work: Any, cl
         _run(
             job, work, first, made, sink, options, client, [np.ones(len(o.canvas), bool) for o in outputs], "predicting"
         )
-        return _in_memory(sources, outputs, made, sink, options, facts)
+        return _in_memory(sources, outputs, made, sink, options)
     target = _target(options.store, options.storage_options)
     facts = {"plan": plan.id, "halo": [int(h) for h in halo], "sources": [_identity(s) for s in sources], **facts}
     ledger = Ledger(target, facts, keeps=isinstance(work, Mapped))
@@ -389,7 +389,6 @@ def _in_memory(
     made: Made,
     sink: InMemory,
     options: Options,
-    facts: Mapping[str, Any],
 ) -> Any:
     found = []
     for source, out, array in zip(sources, outputs, sink.arrays, strict=True):

@@ -274,7 +274,7 @@ def make_sources(
             raise AxesError(
                 f"{names[0]!r} of source {k} has the axes {spell(tuple(map(str, reference.dims)))!r}, no {missing[0]!r}"
             )
-        layers = {n: _layer(n, ds[n], reference, size, over) for n in names}
+        layers = {n: _layer(n, ds[n], size, over) for n in names}
         for name, other in (paired or {}).items():
             for own, array in _arrays(name, _of_source(other, k, len(datasets), f"paired[{name!r}]")):
                 if own in layers:
@@ -308,9 +308,7 @@ def _arrays(name: str, obj: Any) -> list[tuple[str, xr.DataArray]]:
     return [(name if len(names) == 1 else f"{name}_{n}", obj[n]) for n in names]
 
 
-def _layer(
-    name: str, array: xr.DataArray, reference: xr.DataArray, size: Mapping[str, int], over: Sequence[str]
-) -> Layer:
+def _layer(name: str, array: xr.DataArray, size: Mapping[str, int], over: Sequence[str]) -> Layer:
     dims = tuple(map(str, array.dims))
     fits = {a: Fit(1, 0, n) for a, n in size.items() if a in dims}
     if not fits:
@@ -332,7 +330,7 @@ def aligned_layer(
     (`cover` False) is 0 elsewhere.
     """
     array = aligned(name, array, reference.isel({a: 0 for a in reference.dims if a not in over}), cover=cover)
-    plain = _layer(name, array, reference, size, over)
+    plain = _layer(name, array, size, over)
     fits, names, coords = {}, {}, {}
     for a in plain.cut:
         scale, shift = _alignment(name, array, reference, a, guess=centred)

@@ -172,7 +172,7 @@ class Specification:
         """Return the positions from a table or a list of centres; None for other sampling methods."""
         size = tuple(shape.lengths[a] for a in shape.axes)
         if self.sample == "fixed":
-            return places_of(read_table(self.table), shape.axes, shape.over, size, sources)
+            return places_of(read_table(self.table), shape.axes, shape.over, sources)
         if self.sample == "centers":
             table = read_table(_with_columns(self.centers, shape.axes))
             return centers_of(table, shape.axes, shape.over, size, sources, self.units)

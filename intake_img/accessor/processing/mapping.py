@@ -235,7 +235,7 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
     far = {lead + k: (depth[a], depth[a]) for k, a in enumerate(core) if depth[a]}
     inner_windows = {lead + k: windows[a] for k, a in enumerate(core) if a in windows}
     data, inner_windows = _arranged(array, (*outer, *core), request, inner_windows)
-    sizes = _sizes(request.output_sizes, core, far)
+    sizes = _sizes(request.output_sizes, far)
     own = isinstance(data, Held)
     kernel = _Planes(calls, tuple(outer), len(core), request.keep_unit_dims, request.with_keys, sizes, own)
     dtype = _dtype(array, request, calls, kernel, data)
@@ -281,7 +281,7 @@ def _arranged(
     lead = len(axes) - len(request.core)
     data = chunked(array.transpose(*axes))
     if request.chunks is not None:
-        data = rechunked(data, _chunks(request.chunks, axes, request.core, data))
+        data = rechunked(data, _chunks(request.chunks, axes, request.core))
     if request.blockwise:
         return data, windows
     data = data[tuple(slice(*windows.get(k, (0, n))) for k, n in enumerate(data.shape))]
@@ -329,7 +329,7 @@ def _depth(array: xr.DataArray, request: _Request) -> dict[str, int]:
     return pixels("depth", depth, array, core, units=request.units, absent=0, whole=True, rounding="up")
 
 
-def _chunks(chunks: Any, axes: Sequence[str], core: Sequence[str], data: Any) -> dict[int, Any]:
+def _chunks(chunks: Any, axes: Sequence[str], core: Sequence[str]) -> dict[int, Any]:
     if isinstance(chunks, (int, np.integer)) or chunks == "auto":
         chunks = dict.fromkeys(core, chunks)
     elif isinstance(chunks, (tuple, list)):
@@ -352,7 +352,7 @@ def _chunks(chunks: Any, axes: Sequence[str], core: Sequence[str], data: Any) ->
     return {list(axes).index(a): n for a, n in chunks.items()}
 
 
-def _sizes(given: Any, core: Sequence[str], far: Mapping[int, Any]) -> dict[str, int] | None:
+def _sizes(given: Any, far: Mapping[int, Any]) -> dict[str, int] | None:
     if given is None:
         return None
     if not isinstance(given, Mapping):

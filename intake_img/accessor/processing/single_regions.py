@@ -124,9 +124,9 @@ class SingleRegions:
         small = np.where(ids[place] == labels, place + 1, 0)  # find_objects is slow with large numbers
         spacing = None if set(self.scale.steps) == {1.0} else self.scale.steps
         regions = regionprops(small, image, spacing=spacing, extra_properties=self.extra or None)
-        return {int(ids[r.label - 1]): self._row(r, int(ids[r.label - 1]), start) for r in regions}
+        return {int(ids[r.label - 1]): self._row(r, start) for r in regions}
 
-    def _row(self, region: Any, label: int, start: tuple[int, ...]) -> dict[str, Any]:
+    def _row(self, region: Any, start: tuple[int, ...]) -> dict[str, Any]:
         row: dict[str, Any] = {}
         for name in self._names:
             try:

@@ -125,7 +125,7 @@ def _of_planes(table: PlateTable, places: Sequence[Place], opener: Opener, stack
     own = {k: c for k, c in head.coords.items() if set(c.axes) <= set(variable.axes) - set(axes) and c.axes}
     even = _calibration(table, head, variable.axes)
     image = Image({"image": variable}, *even, coords=own, header={**table.facts.header, "file": head.header})
-    return _with_axes(table, image, cells, planes, numbers, stacked, lost)
+    return _with_axes(table, image, cells, planes, numbers, lost)
 
 
 def _all(table: PlateTable, places: Sequence[Place]) -> list[Plane]:
@@ -208,7 +208,6 @@ def _with_axes(
     cells: np.ndarray,
     planes: Sequence[Plane | None],
     numbers: Mapping[str, list[int]],
-    stacked: bool,
     lost: Sequence[str],
 ) -> Image:
     """Return the image with channels, times and heights, and the list of missing planes."""

@@ -162,7 +162,7 @@ class Frames:
                 f"{self.source.size}: it is damaged"
             )
         self.shape = (self.facts.frames, *self.plane) if self.facts.frames > 1 else self.plane
-        self.header = _header(im, self.kind, self.facts)
+        self.header = _header(im, self.facts)
 
     @cached_property
     def frame_of_file(self) -> tuple[bytes, ...] | None:
@@ -342,7 +342,7 @@ def _palette(im: Any) -> np.ndarray | None:
     return np.concatenate([table[:, :3], alpha], axis=1)
 
 
-def _header(im: Any, kind: str, facts: ContainerFacts) -> dict[str, Any]:
+def _header(im: Any, facts: ContainerFacts) -> dict[str, Any]:
     """The metadata of a picture, without long binary values."""
     long = ("icc_profile", "exif", "xmp", "photoshop", "comment", "transparency")
     header = {

@@ -225,7 +225,7 @@ def _plain_layout(base: SegmentLayout, source: ByteReader, name: object) -> Segm
     page, itemsize, offsets = base.page, base.dtype.itemsize, base.offsets
     assert offsets is not None
     assert base.counts is not None
-    counts = _plain_counts(base.counts, offsets, page, base.segment, base.tiled, itemsize)
+    counts = _plain_counts(offsets, page, base.segment, base.tiled, itemsize)
     if base.files is None:
         _check_fits(0, int((offsets + counts).max()), source, name)
     segment, whole = base.segment, False
@@ -396,7 +396,7 @@ def _warn(text: str) -> None:
 
 
 def _plain_counts(
-    counts: np.ndarray, offsets: np.ndarray, page: tuple[int, ...], segment: tuple[int, ...], tiled: bool, itemsize: int
+    offsets: np.ndarray, page: tuple[int, ...], segment: tuple[int, ...], tiled: bool, itemsize: int
 ) -> np.ndarray:
     """Byte counts as the geometry has them: headers are often wrong about them, and nobody minds."""
     sizes = np.full(grid_of(page, segment), math.prod(segment) * itemsize, dtype=np.int64)
