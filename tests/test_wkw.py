@@ -113,7 +113,7 @@ def test_every_region(kind: str, small: int, tmp_path: Path, monkeypatch: pytest
     (tmp_path / "a.wkw" / "z0" / "y0" / "x1.wkw").unlink()
     values[:, 32:64, :32, :32] = 0
     expected = values.transpose(0, 3, 2, 1)
-    for uri in (str(tmp_path / "a.wkw"), _to_memory(tmp_path / "a.wkw")):
+    for uri in (str(tmp_path / "a.wkw"), to_memory(tmp_path / "a.wkw")):
         image = imload(uri, chunks=None)["image"].transpose("c", "z", "y", "x")
         rng = np.random.default_rng(9)
         for _ in range(40):
