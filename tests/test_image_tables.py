@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+from unittest import mock
 
 import intake
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from thoroughness import examples
 
 from intake_img import imsave, open_catalog, open_table, scan, write_catalog, write_table
-from intake_img.catalog import ImageTable, validate
+from intake_img.catalog import ImageTable, seldom, validate
 from intake_img.catalog.seldom import holding, holding_in_any_case
 from intake_img.errors import CatalogError
 
@@ -416,12 +417,14 @@ def test_even_coordinates_are_spacing(tmp_path, extension):
 )
 @examples(200)
 def test_words_in_all_texts_at_once(texts, word, data):
-    """Also words that reach over the end of a text, in a part of a column, and words that occur often."""
+    """Also words that reach over the end of a text, in a part of a column, and words that occur often; found by their
+    rarest pair of letters, and one by one."""
     pa = pytest.importorskip("pyarrow")
     start = data.draw(st.integers(0, len(texts) - 1))
     column = pa.array([*texts, *["b"] * 200], pa.string())[start:]
     expected = [bool(t) and word in t for t in column.to_pylist()]
-    found = holding(column, word)
+    with mock.patch.object(seldom, "_SPARSE", data.draw(st.sampled_from([1, 10**9]))):
+        found = holding(column, word)
     if found is None:
         assert not word or "".join(t or "" for t in column.to_pylist()).count(word) > len(column) // 20
     else:
@@ -446,7 +449,8 @@ def test_words_in_any_case(texts, word, further, data):
     pa = pytest.importorskip("pyarrow")
     start = data.draw(st.integers(0, len(texts) - 1))
     column = pa.array([*texts, *[further] * 100], pa.string())[start:]
-    found = holding_in_any_case(column, word)
+    with mock.patch.object(seldom, "_SPARSE", data.draw(st.sampled_from([1, 10**9]))):
+        found = holding_in_any_case(column, word)
     assert (found is None) == (not further.isascii())
     if found is not None:
         assert found.tolist() == [bool(t) and word in t.casefold() for t in column.to_pylist()]
@@ -458,10 +462,11 @@ WORDS = st.text("aAbB1_-. \u00b5\u00df\u212a", max_size=8)
 @given(
     st.lists(st.tuples(WORDS, WORDS, WORDS | st.none()), min_size=1, max_size=30),
     st.text("aAbB1_- \u00b5\u00dfks", max_size=5),
+    st.integers(0, 30),
 )
 @examples(60)
-def test_a_search_for_words_finds_what_the_texts_hold(tmp_path_factory, rows, words):
-    """Also where letters are beyond ASCII, or change their number in lower case."""
+def test_a_search_for_words_finds_what_the_texts_hold(tmp_path_factory, rows, words, below):
+    """Also where letters are beyond ASCII, or change their number in lower case; among few rows, or most."""
     pytest.importorskip("pyarrow")
     path = tmp_path_factory.mktemp("words") / "a.parquet"
     names = [f"{k}{name}" for k, (name, _, _) in enumerate(rows)]
@@ -469,12 +474,14 @@ def test_a_search_for_words_finds_what_the_texts_hold(tmp_path_factory, rows, wo
         name: {"driver": "npy", "args": {"uri": f"{name}.npy"}, "description": told}
         for name, (_, told, _) in zip(names, rows, strict=True)
     }
-    write_table(entries, path, columns={"note": {n: row[2] for n, row in zip(names, rows, strict=True)}})
+    doses = {n: k for k, n in enumerate(names)}
+    write_table(entries, path, columns={"note": {n: row[2] for n, row in zip(names, rows, strict=True)}, "dose": doses})
     table = open_table(path)
     texts = table.to_dataframe().text
     expected = [n for n, t in zip(names, texts, strict=True) if all(w in t for w in words.casefold().split())]
     assert list(table.search(text=words)) == expected
     assert list(table.search(text=words)) == expected  # and again, of what was read
+    assert list(table.search(dose=f"<{below}", text=words)) == [n for n in expected if doses[n] < below]
 
 
 @pytest.mark.parametrize("note", ["Control", "\u00dcberstand"])

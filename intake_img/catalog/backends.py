@@ -26,6 +26,7 @@ __all__ = ["Rows", "is_database", "opened", "written"]
 
 _DATABASE = re.compile(r"(?:sqlite|postgresql|mysql|mariadb|mssql|oracle|duckdb)(?:\+\w+)?://")
 _BATCH = 10_000
+_FEW = 4  # a chosen row of so many
 
 
 class Rows(Protocol):
@@ -147,9 +148,12 @@ class ArrowRows:
         self._load([c for one in conditions for c in self._read_for(one)])
         found = self
         for one in sorted(conditions, key=_cost):
-            chosen = pa.compute.indices_nonzero(found._mask(one))
-            if found.chosen is not None:
-                chosen = found.chosen.take(chosen)
+            if found.chosen is None:
+                chosen = pa.compute.indices_nonzero(found._mask(one))
+            elif _FEW * len(found.chosen) < self.reader.metadata.num_rows:
+                chosen = found.chosen.take(pa.compute.indices_nonzero(found._mask(one)))
+            else:  # to look at all rows is quicker than to copy the chosen ones
+                chosen = found.chosen.filter(ArrowRows(self.reader, self.columns)._mask(one).take(found.chosen))
             found = ArrowRows(self.reader, self.columns, chosen)
         return found
 

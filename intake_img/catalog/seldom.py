@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -12,6 +12,9 @@ __all__ = ["holding", "holding_in_any_case"]
 
 _FEW = 20  # one text of so many
 _BLOCK = 2**19  # bytes that are put into lower case at a time: they stay in the cache of a processor
+_MOST = 2**31 - 1
+_SAMPLE = 4096  # bytes by which the rarest pair of letters is chosen
+_SPARSE = 2000  # bytes for each pair that is looked at
 _ASCII, _LOWER = 127, 32  # the last character; the bit that makes letters lower case
 
 
@@ -35,7 +38,7 @@ def holding(texts: Any, word: str) -> np.ndarray | None:
     bounds = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
     view = memoryview(data)[bounds[0] : bounds[-1]]
     most = len(texts) // _FEW + 1
-    found = [hit.start() for hit in islice(re.finditer(re.escape(sought), view), most + 1)]
+    found = list(islice(_places(np.frombuffer(view, np.uint8), sought), most + 1))
     return None if len(found) > most else _texts_of(np.array(found, np.int64), sought, view, bounds - bounds[0])
 
 
@@ -60,7 +63,8 @@ def holding_in_any_case(texts: Any, word: str) -> np.ndarray | None:
     data = np.frombuffer(texts.buffers()[2], np.uint8)
     left, row = len(texts) // _FEW + 1, 0
     while row < len(texts):
-        stop = max(row + 1, int(np.searchsorted(bounds, int(bounds[row]) + _BLOCK)) - 1)
+        end = np.int32(min(int(bounds[row]) + _BLOCK, _MOST))  # of another type, all bounds would be converted
+        stop = max(row + 1, int(np.searchsorted(bounds, end)) - 1)
         block = data[bounds[row] : bounds[stop]]
         if block.size and block.max() > _ASCII:
             return None
@@ -81,11 +85,40 @@ def _hits(block: np.ndarray, sought: bytes, most: int) -> list[int]:
     One operation puts letters into lower case, and makes some signs equal that are not: where these are met, the bytes
     are searched again.
     """
-    alike = re.escape(bytes(byte | _LOWER for byte in sought))
-    found = [hit.start() for hit in islice(re.finditer(alike, (block | np.uint8(_LOWER)).data), most)]
+    alike = bytes(byte | _LOWER for byte in sought)
+    found = list(islice(_places(block | np.uint8(_LOWER), alike), most))
     if all(bytes(block[at : at + len(sought)]).lower() == sought for at in found):
         return found
-    return [hit.start() for hit in islice(re.finditer(re.escape(sought), bytes(block).lower()), most)]
+    return list(islice(_places(np.frombuffer(bytes(block).lower(), np.uint8), sought), most))
+
+
+def _places(data: np.ndarray, sought: bytes) -> Iterator[int]:
+    """Iterate over the places of a word in some bytes, of which no two overlap.
+
+    Where its rarest pair of letters stands is found in all bytes by a few operations: a third of the time of a search.
+    """
+    if len(sought) < 2 or len(data) < len(sought):
+        yield from _one_by_one(bytes(data), sought)
+        return
+    sample = bytes(data[:_SAMPLE])
+    first = min(range(len(sought) - 1), key=lambda k: sample.count(sought[k : k + 2]))
+    stop = len(data) - len(sought) + first + 1
+    pairs = np.flatnonzero((data[first:stop] == sought[first]) & (data[first + 1 : stop + 1] == sought[first + 1]))
+    if len(pairs) > len(data) // _SPARSE:
+        yield from _one_by_one(bytes(data), sought)
+        return
+    end = 0
+    for at in pairs.tolist():
+        if at >= end and bytes(data[at : at + len(sought)]) == sought:
+            yield at
+            end = at + len(sought)
+
+
+def _one_by_one(data: bytes, sought: bytes) -> Iterator[int]:
+    at = data.find(sought)
+    while at >= 0:
+        yield at
+        at = data.find(sought, at + len(sought))
 
 
 def _text_by_text(texts: Any, word: str) -> np.ndarray:
