@@ -52,3 +52,9 @@ class Source:
 def cuts(n: int):
     """Chunks of an axis of n pixels."""
     return st.integers(1, max(1, n))
+
+
+def extended(image, func, reach, *first, **options):
+    """Filter a reflected image, by scipy, in a copy that has `reach` pixels more on both sides of each axis."""
+    made = func(np.pad(image, [(n, n) for n in reach], "symmetric"), *first, mode="nearest", **options)
+    return made[tuple(slice(n, n + size) for n, size in zip(reach, image.shape, strict=True))]

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
-from processing_laws import CHUNKINGS, Source, cuts, stack
+from processing_laws import CHUNKINGS, Source, cuts, extended, stack
 from scipy import ndimage
 from thoroughness import examples
 
@@ -368,3 +368,48 @@ def test_wrong_images_are_named():
         xr.Dataset({"l": ("x", [1, 2], {"kind": "labels"})}).img.gaussian_filter(1)
     with pytest.raises(TypeError, match="float16"):
         stack(np.zeros((2, 3), "f2"), "yx").img.gaussian_filter(1)
+
+
+RANKS = {"median_filter": {}, "percentile_filter": {"percentile": 30}, "rank_filter": {"rank": -3}}
+PASSES = {
+    **{name: (name,) for name in ("minimum_filter", "maximum_filter", "grey_erosion", "grey_dilation")},
+    **dict.fromkeys(("grey_opening", "white_tophat"), ("grey_erosion", "grey_dilation")),
+    **dict.fromkeys(("grey_closing", "black_tophat"), ("grey_dilation", "grey_erosion")),
+}
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f4"])
+@pytest.mark.parametrize("name", [*RANKS, *PASSES, "correlate", "convolve"])
+@pytest.mark.parametrize(("shape", "side"), [((2, 12), 17), ((3, 4), 31), ((2, 1), 40)])
+def test_windows_far_larger_than_a_reflected_image(name, dtype, shape, side):
+    # scipy itself reads beyond the memory of the image, where a window begins four lengths before it
+    random = np.random.default_rng(0)
+    image = random.integers(0, 200, shape).astype(dtype)
+    if name in RANKS:
+        options = RANKS[name] | {"size": side}
+    elif name in PASSES:
+        options = {"footprint": random.random((side, side)) > 0.9}
+    else:
+        options = {"weights": random.random((side, side))}
+    output = {"output_dtype": "f4"} if "weights" in options else {}
+    found = getattr(stack(image, "yx", {}).img, name)(**options, **output, dims="yx", mode="reflect").values
+    expected = image.astype(found.dtype)
+    for one in PASSES.get(name, (name,)):
+        expected = extended(expected, getattr(ndimage, one), [side, side], **options)
+    if name.endswith("tophat"):
+        expected = image - expected if name == "white_tophat" else expected - image
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if output else 0)
+
+
+@pytest.mark.parametrize("name", RANKS)
+def test_large_numbers_in_windows_far_larger_than_a_reflected_image(name):
+    ranks = np.random.default_rng(0).permutation(24).reshape(2, 12)
+    options = RANKS[name] | {"size": 25}
+    found = getattr(stack(ranks + 2**60, "yx", {}).img, name)(**options, dims="yx", mode="reflect").values
+    np.testing.assert_array_equal(found, extended(ranks, getattr(ndimage, name), [25, 25], **options) + 2**60)
+
+
+def test_a_local_median_far_larger_than_a_reflected_image():
+    image = np.random.default_rng(0).integers(0, 200, (2, 12)).astype("f4")
+    found = stack(image, "yx", {}).img.threshold_local(25, method="median", dims="yx").values
+    np.testing.assert_array_equal(found, extended(image, ndimage.median_filter, [25, 25], size=25))

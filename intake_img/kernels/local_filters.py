@@ -1,4 +1,4 @@
-"""Filters of one image that `scipy.ndimage` lacks: box means without running sums, local thresholds.
+"""Filters of one image: box means without running sums, local thresholds, and those of `scipy.ndimage`.
 
 Every function fills `output`, whose dtype is that of the result.
 """
@@ -13,7 +13,17 @@ import numpy as np
 
 from intake_img.kernels.box_means import PADS, float_means, integer_means
 
-__all__ = ["LINEAR", "box_filter", "by_parts", "padded", "scipy_filter", "slabs", "threshold_local", "uniform_filter"]
+__all__ = [
+    "LINEAR",
+    "box_filter",
+    "by_parts",
+    "padded",
+    "scipy_filter",
+    "slabs",
+    "threshold_local",
+    "uniform_filter",
+    "windowed",
+]
 
 LINEAR = (
     "convolve",
@@ -156,9 +166,69 @@ def by_parts(image: np.ndarray, output: np.ndarray, *, func: Callable[..., Any],
 
 def scipy_filter(image: np.ndarray, output: np.ndarray, *, name: str, **options: Any) -> None:
     """Call the filter of this name in `scipy.ndimage`."""
+    windowed(name, image, output=output, **options)
+
+
+def windowed(name: str, image: np.ndarray, *first: Any, **options: Any) -> Any:
+    """Call a filter of `scipy.ndimage`, also where its window is far larger than the image.
+
+    In the mode ``"reflect"``, scipy (1.17) reads beyond the memory of the image where a window that is not passed over
+    line by line begins four lengths before it [1]_. There the image is extended by complete copies.
+
+    References
+    ----------
+    .. [1] scipy/ndimage/src/ni_support.c, ``NI_InitFilterOffsets``
+    """
     from scipy import ndimage
 
-    getattr(ndimage, name)(image, output=output, **options)
+    func = getattr(ndimage, name)
+    copies = _copies(name, image.shape, options) if options.get("mode") == "reflect" else []
+    if not any(copies):
+        return func(image, *first, **options)
+    if name in _TWICE:
+        return _twice(name, image, **options)
+    reach = [(k * n, k * n) for k, n in zip(copies, image.shape, strict=True)]
+    output = options.pop("output", None)
+    dtype = getattr(output, "dtype", output)
+    made = func(padded(image, reach, "reflect", 0), *first, output=dtype, **options)
+    inner = made[tuple(slice(k, k + n) for (k, _), n in zip(reach, image.shape, strict=True))]
+    if not isinstance(output, np.ndarray):
+        return inner
+    output[...] = inner
+    return output
+
+
+_TWICE = {
+    "grey_opening": ("grey_erosion", "grey_dilation"),
+    "grey_closing": ("grey_dilation", "grey_erosion"),
+    "white_tophat": ("grey_erosion", "grey_dilation"),
+    "black_tophat": ("grey_dilation", "grey_erosion"),
+}
+_FAR = 4
+"""Lengths of the image that a window may begin before it."""
+
+
+def _copies(name: str, shape: Sequence[int], options: dict[str, Any]) -> list[int]:
+    """Return the number of copies to put before and behind the image along each axis."""
+    window = next((options[k] for k in ("footprint", "weights") if options.get(k) is not None), None)
+    if window is not None:
+        sizes = np.shape(window)
+    elif name in ("median_filter", "rank_filter", "percentile_filter"):
+        sizes = tuple(np.broadcast_to(options["size"], len(shape)).tolist())
+    else:
+        return []
+    need = [(size - 1) / (_FAR * n) if n > 1 else 0.0 for size, n in zip(sizes, shape, strict=True)]
+    return [math.floor((lengths - 1) / 2) + 1 if lengths >= 1 else 0 for lengths in need]
+
+
+def _twice(name: str, image: np.ndarray, output: Any = None, **options: Any) -> Any:
+    """Openings, closings and what they remove, in two passes as in scipy."""
+    first, second = _TWICE[name]
+    made = windowed(second, windowed(first, image, **options), output=output, **options)
+    if name.endswith("tophat"):
+        difference = np.bitwise_xor if image.dtype == made.dtype == bool else np.subtract
+        difference(*((image, made) if name == "white_tophat" else (made, image)), out=made)
+    return made
 
 
 def threshold_local(
@@ -183,7 +253,7 @@ def threshold_local(
     if method == "mean":
         box_filter(image, output, size=size, mode=mode, cval=cval)
     elif method == "median":
-        ndimage.median_filter(image, size, output=output, mode=mode, cval=cval)
+        windowed("median_filter", image, size=size, output=output, mode=mode, cval=cval)
     else:
         ndimage.gaussian_filter(image, sigma, output=output, mode=mode, cval=cval)
     output -= offset

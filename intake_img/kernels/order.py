@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.kernels import compiled
-from intake_img.kernels.local_filters import padded, slabs
+from intake_img.kernels.local_filters import padded, slabs, windowed
 
 __all__ = ["FILTERS", "network", "ranked"]
 
@@ -63,17 +63,14 @@ def _rounded(image: np.ndarray) -> bool:
 
 def _by_scipy(name: str, image: np.ndarray, output: np.ndarray, *first: Any, cval: float, **options: Any) -> None:
     """Call a filter of scipy that selects values; with ranks of values if float64 would round the values."""
-    from scipy import ndimage
-
-    func = getattr(ndimage, name)
     if not _rounded(image):
-        func(image, *first, output=output, cval=cval, **options)
+        windowed(name, image, *first, output=output, cval=cval, **options)
         return
     info = np.iinfo(image.dtype)
     beyond = min(max(int(cval), int(info.min)), int(info.max))  # a fraction does not change the order
     values, rank = np.unique(np.append(image.ravel(), image.dtype.type(beyond)), return_inverse=True)
     ranks = rank[:-1].reshape(image.shape).astype(np.float64)
-    output[...] = values[func(ranks, *first, cval=float(rank[-1]), **options).astype(np.intp)]
+    output[...] = values[windowed(name, ranks, *first, cval=float(rank[-1]), **options).astype(np.intp)]
 
 
 def _held(value: float, dtype: np.dtype) -> bool:
