@@ -147,3 +147,12 @@ def test_files_without_images(tmp_path):
         f["Version"], f["Data/Spectrum/a/Data"] = 1, np.zeros((4096, 1))
     with pytest.raises(FormatError, match="it holds spectra, which are not read"):
         imload(tmp_path / "a.emd")
+
+
+@pytest.mark.parametrize("where", ["", "Data/Image", "signals"])
+def test_names_that_are_not_text_are_left_out(tmp_path, where):
+    path, expected = Emd().sample(str(tmp_path))
+    with h5py.File(path, "a") as f:
+        group = f.require_group(where or "/")
+        group.create_group(b"\xff\x80").create_dataset("data", data=np.zeros((3, 4)))
+    assert imload(path).image.equals(expected.image)

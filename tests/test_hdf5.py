@@ -469,3 +469,17 @@ def test_damaged_records_are_ignored(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert imload(tmp_path / "a.h5")["image"].dims == ("t", "y", "x")
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_names_that_are_not_text_are_left_out(tmp_path, project):
+    path, expected = tmp_path / "a.h5", np.arange(12, dtype="u1").reshape(3, 4)
+    with h5py.File(path, "w") as f:
+        if project:
+            f["ilastikVersion"] = b"1.4"
+            f.create_group(b"\xff\x80").create_group("LabelSets").create_group("labels000")
+        else:
+            f[b"\xff\x80"] = expected + 1
+        f["Input Data/local_data/a"] = expected
+    ds = imload(path)
+    assert (ds.attrs["scenes"], ds.image.values.tolist()) == (["Input Data/local_data/a"], expected.tolist())

@@ -227,7 +227,8 @@ def _twice(name: str, image: np.ndarray, output: Any = None, **options: Any) -> 
     made = windowed(second, windowed(first, image, **options), output=output, **options)
     if name.endswith("tophat"):
         difference = np.bitwise_xor if image.dtype == made.dtype == bool else np.subtract
-        difference(*((image, made) if name == "white_tophat" else (made, image)), out=made)
+        more, less = (image, made) if name == "white_tophat" else (made, image)
+        difference(more, less, out=made)
     return made
 
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from intake_img.formats.h5.axes import AxisFacts
-from intake_img.formats.h5.tree import text_of
+from intake_img.formats.h5.tree import hard_links, text_of
 from intake_img.model.untrusted import finite, json_object
 
 __all__ = ["facts_of", "images_of", "metadata_of"]
@@ -28,7 +28,7 @@ def images_of(f: Any) -> dict[str, str]:
     if not hasattr(group, "keys"):
         return found
     labels = _labels(f)
-    for name in group:
+    for name in hard_links(group):
         path = f"Data/Image/{name}"
         if not hasattr(group[name], "keys") or _ndim(group[name].get("Data")) != 3:
             continue

@@ -30,7 +30,8 @@ def _names(probe: Probe) -> frozenset[str] | None:
         return None
     names = None
     try:
-        names = h5.run(lambda f: frozenset([*itertools.islice(f, _MOST), *itertools.islice(f.attrs, _MOST)]))
+        found = h5.run(lambda f: [*itertools.islice(f, _MOST), *itertools.islice(f.attrs, _MOST)])
+        names = frozenset(name for name in found if isinstance(name, str))  # those that are not UTF-8 are bytes
     except Exception:  # any error of damaged bytes: the driver reports it
         return None
     finally:

@@ -91,9 +91,9 @@ def _kind(group: Any, name: str | bytes) -> int:
 
 
 def hard_links(group: Any) -> Iterator[str]:
-    """Names in a group that are no links to elsewhere in this file, or in others."""
+    """Names in a group that are no links to elsewhere in this file, or in others; they are UTF-8."""
     hard = h5py_module().h5l.TYPE_HARD
-    return (name for name in group if _kind(group, name) == hard)
+    return (name for name in group if isinstance(name, str) and _kind(group, name) == hard)
 
 
 def _no_image(dataset: Any) -> str | None:

@@ -84,7 +84,7 @@ def label_sets(f: Any) -> dict[str, LabelSet]:
 
 
 def _groups(f: Any) -> Iterator[tuple[str, Any]]:
-    return ((name, f[name]) for name in f if hasattr(f[name], "keys"))
+    return ((name, f[name]) for name in f if isinstance(name, str) and hasattr(f[name], "keys"))
 
 
 def _label_set(f: Any, path: str, lane: int, names: tuple[str, ...]) -> LabelSet | None:
