@@ -12,6 +12,7 @@ import pytest
 
 from intake_img import imload
 from intake_img.errors import FormatError
+from intake_img.formats.dm.driver import DmSource
 
 # axes, shape, dtype, first digits of the SHA-256 of the pixels (rosettasciio and ncempy), spacing, units
 FILES = {
@@ -234,3 +235,13 @@ def test_remote(data):
     fsspec.filesystem("memory").pipe_file("/dm/a.dm4", content)
     whole = imload(data / "dm" / "3D_EELS_SI.dm4")["image"]
     assert np.array_equal(imload("memory://dm/a.dm4")["image"][5:9, 1, :], whole[5:9, 1, :])
+
+
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_tags_are_the_same_however_they_are_read(data, monkeypatch, block):
+    path = data / "dm" / "3D_test-2.dm4"
+    expected = imload(path)
+    monkeypatch.setattr("intake_img.formats.dm.tags._BLOCK", block)
+    source = DmSource(path)
+    assert source.dataset().attrs["fileheader"] == expected.attrs["fileheader"]
+    np.testing.assert_array_equal(source.dataset()["image"].values, expected["image"].values)

@@ -156,3 +156,38 @@ def test_names_that_are_not_text_are_left_out(tmp_path, where):
         group = f.require_group(where or "/")
         group.create_group(b"\xff\x80").create_dataset("data", data=np.zeros((3, 4)))
     assert imload(path).image.equals(expected.image)
+
+
+def test_arrays_are_found_whatever_the_links(tmp_path):
+    """One array is found by a visit of the file; several, in the order of the file, and those with two names."""
+
+    def array(parent, name):
+        group = parent.create_group(name)
+        group.attrs["emd_group_type"] = 1
+        group["data"] = np.zeros((2, 3), "u1")
+        return group
+
+    path = tmp_path / "a.emd"
+    for inner, expected in (
+        (lambda f: array(f, "deep/er/x"), ["deep/er/x"]),
+        (lambda f: (array(f, "z"), array(f, "b")), ["z", "b"]),
+        (lambda f: f.__setitem__("second", array(f, "z")), ["z", "second"]),
+        (lambda f: f.__setitem__("soft", h5py.SoftLink(array(f, "z").name)), ["z"]),
+    ):
+        with h5py.File(path, "w", track_order=True) as f:
+            f.attrs.update(version_major=0, version_minor=2)
+            inner(f)
+        assert imload(path).attrs["scenes"] == expected
+
+
+def test_metadata_are_those_of_the_first_frame(data, tmp_path):
+    path = tmp_path / "a.emd"
+    with h5py.File(path, "w") as f:
+        f.attrs["Version"] = "1"
+        group = f.create_group("Data/Image/one")
+        group["Data"] = np.zeros((4, 5, 2), "u1")
+        texts = [json.dumps({"BinaryResult": {"Detector": name}}).encode() for name in ("first", "other")]
+        group["Metadata"] = np.stack([np.frombuffer(t.ljust(200, b"\0"), "u1") for t in texts], axis=1)
+    ds = imload(path)
+    assert ds.attrs["scenes"] == ["first"]
+    assert json.loads(ds.attrs["fileheader"])["metadata"]["BinaryResult"]["Detector"] == "first"

@@ -135,6 +135,9 @@ class ByteStream(io.RawIOBase):
         return self.at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET and offset >= 0:  # as libraries seek before each of many small reads
+            self.at = offset
+            return offset
         at = {io.SEEK_SET: 0, io.SEEK_CUR: self.at, io.SEEK_END: self.source.size}[whence] + offset
         if at < 0:
             raise io.UnsupportedOperation(f"negative seek value {at}")

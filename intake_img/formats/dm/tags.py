@@ -27,6 +27,8 @@ CUT = "cut off"
 _GROUP, _VALUE = 20, 21
 _STRUCT, _STRING, _ARRAY = 15, 18, 20
 _SIMPLE = {2: "i2", 3: "i4", 4: "u2", 5: "u4", 6: "f4", 7: "f8", 8: "u1", 9: "i1", 10: "i1", 11: "i8", 12: "u8"}
+_TAG = struct.Struct(">BH")  # kind, length of the name
+_BLOCK = 2**14  # bytes that are read together
 _SHORT = 4096  # elements of arrays that are read as part of the tree
 _DEEP = 64  # groups within groups
 
@@ -58,44 +60,52 @@ class _CutOffError(FormatError):
 
 
 class _Reader:
+    """A walk through the tree; `data` is what was read of it, `at` the place in it, `ahead` that of the stream."""
+
     def __init__(self, stream: IO[bytes], size: int) -> None:
         self.stream, self.size, self.cut = stream, size, False
+        self.data, self.at, self.ahead = b"", 0, 0
 
     def root(self) -> Tags:
         version = int.from_bytes(self.take(4), "big")
         if version not in (3, 4):
             raise FormatError(f"a DigitalMicrograph file of version {version}: expected 3 or 4")
-        self.wide = version == 4
-        self.size_of_number = 8 if self.wide else 4
-        self.number()  # length of the tree, which some writers get wrong
+        wide = version == 4
+        self.number = "q" if wide else "i"
+        before = 8 if wide else 0  # length of a tag, which the tree itself does not have
+        self.group_head = struct.Struct(f">{before + 2}x{self.number}")  # sorted, open, number of tags
+        self.value_head = struct.Struct(f">{before}x4s{self.number}")
+        self.take(8 if wide else 4)  # length of the tree, which some writers get wrong
         self.order = "<" if int.from_bytes(self.take(4), "big") else ">"
-        tags = self.group(0)
+        (count,) = self.unpack(struct.Struct(f">2x{self.number}"))
+        tags = self.group(0, count)
         return [*tags, (ORDER, self.order), *([(CUT, True)] if self.cut else [])]
 
-    def take(self, count: int) -> bytes:
+    def require(self, count: int) -> None:
+        """Read on until `count` bytes are there."""
         if not 0 <= count <= self.size:
             raise FormatError(f"a tag of {count} bytes in a file of {self.size}: damaged")
-        data = self.stream.read(count)
-        if len(data) != count:
-            raise _CutOffError("its tree of tags is cut off: the file is truncated")
-        return data
+        while len(self.data) - self.at < count:
+            more = self.stream.read(max(count - len(self.data) + self.at, _BLOCK))
+            if not more:
+                raise _CutOffError("its tree of tags is cut off: the file is truncated")
+            self.data, self.at, self.ahead = self.data[self.at :] + more, 0, self.ahead + len(more)
 
-    def number(self) -> int:
-        return int.from_bytes(self.take(self.size_of_number), "big", signed=True)
+    def take(self, count: int) -> bytes:
+        if not 0 <= count <= len(self.data) - self.at:
+            self.require(count)
+        self.at += count
+        return self.data[self.at - count : self.at]
 
-    def numbers(self, count: int) -> list[int]:
-        data = self.take(count * self.size_of_number)
-        return list(struct.unpack(f">{count}{'q' if self.wide else 'i'}", data))
+    def unpack(self, form: struct.Struct) -> tuple[Any, ...]:
+        if form.size > len(self.data) - self.at:
+            self.require(form.size)
+        self.at += form.size
+        return form.unpack_from(self.data, self.at - form.size)
 
-    def counted(self, before: int) -> tuple[bytes, int]:
-        """Return what is before a number, and the number."""
-        data = self.take(before + self.size_of_number)
-        return data[:before], int.from_bytes(data[before:], "big", signed=True)
-
-    def group(self, depth: int, before: int = 0) -> Tags:
+    def group(self, depth: int, count: int) -> Tags:
         if depth > _DEEP:
             raise FormatError(f"tags are nested more than {_DEEP} deep: damaged")
-        _, count = self.counted(before + 2)  # sorted, open
         if not 0 <= count <= self.size:
             raise FormatError(f"a group of {count} tags in a file of {self.size} bytes: damaged")
         found: Tags = []
@@ -107,20 +117,18 @@ class _Reader:
         return found
 
     def tag(self, depth: int) -> tuple[str, Any]:
-        head = self.take(3)
-        kind = head[0]
-        name = self.take(int.from_bytes(head[1:], "big")).decode("latin-1")
-        before = 8 if self.wide else 0  # length of the tag
+        kind, length = self.unpack(_TAG)
+        name = self.take(length).decode("latin-1")
         if kind == _GROUP:
-            return name, self.group(depth + 1, before)
-        mark, count = self.counted(before + 4) if kind == _VALUE else (b"", 0)
-        if not mark.endswith(b"%%%%"):
+            return name, self.group(depth + 1, self.unpack(self.group_head)[0])
+        mark, count = self.unpack(self.value_head) if kind == _VALUE else (b"", 0)
+        if mark != b"%%%%":
             raise FormatError(f"the tag {name!r} is neither a group nor a value: damaged")
         if not 0 < count <= _SHORT:
             raise FormatError(f"a tag of a type of {count} numbers: damaged")
-        return name, self.value(self.numbers(count))
+        return name, self.value(self.unpack(_numbers(count, self.number)))
 
-    def value(self, kind: list[int]) -> Any:
+    def value(self, kind: tuple[int, ...]) -> Any:
         if kind[0] == _STRUCT:
             dtype = self.fields(kind)
             return list(np.frombuffer(self.take(dtype.itemsize), dtype)[0].tolist())
@@ -128,24 +136,32 @@ class _Reader:
             return self.take(kind[1]).decode("utf-16", "replace")
         if kind[0] == _ARRAY:
             return self.array(kind[1:-1], kind[-1])
-        form = _form(self.order, kind[0])
-        return form.unpack(self.take(form.size))[0]
+        return self.unpack(_form(self.order, kind[0]))[0]
 
-    def array(self, element: list[int], count: int) -> Any:
+    def array(self, element: tuple[int, ...], count: int) -> Any:
         dtype = self.fields(element) if element[0] == _STRUCT else _dtype(self.order, element[0])
-        place = self.stream.tell()
+        place = self.ahead - len(self.data) + self.at
         if count < 0:
             raise FormatError(f"an array of {count} elements: damaged")
         if count > _SHORT:
             self.cut = count * dtype.itemsize > self.size - place
-            self.stream.seek(min(place + count * dtype.itemsize, self.size))
+            self.skip(min(count * dtype.itemsize, self.size - place))
             return StoredValues(place, dtype, count)
         data = self.take(count * dtype.itemsize)
         return Short(place, dtype, count, data)
 
-    def fields(self, kind: list[int]) -> np.dtype:
+    def skip(self, count: int) -> None:
+        left = len(self.data) - self.at
+        if count <= left:
+            self.at += count
+            return
+        self.ahead += count - left
+        self.stream.seek(self.ahead)
+        self.data, self.at = b"", 0
+
+    def fields(self, kind: tuple[int, ...]) -> np.dtype:
         """The type of a struct: 15, length of its name, number of fields, and for each length of its name and type."""
-        return _struct(self.order, tuple(kind[4::2][: kind[2]]))
+        return _struct(self.order, kind[4::2][: kind[2]])
 
 
 @cache
@@ -158,6 +174,11 @@ def _dtype(order: str, code: int) -> np.dtype:
 @lru_cache(1024)
 def _struct(order: str, codes: tuple[int, ...]) -> np.dtype:
     return np.dtype([(f"f{k}", _dtype(order, code)) for k, code in enumerate(codes)])
+
+
+@lru_cache(1024)
+def _numbers(count: int, code: str) -> struct.Struct:
+    return struct.Struct(f">{count}{code}")
 
 
 @cache
@@ -187,7 +208,7 @@ def members(value: Any) -> list[Tags]:
 
 
 def _is_group(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(tag, tuple) for tag in value)
+    return isinstance(value, list) and (not value or isinstance(value[0], tuple))  # a struct is a list of numbers
 
 
 def plain(value: Any) -> Any:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.formats.h5.arrays import dtype_of
+from intake_img.formats.h5.arrays import dtype_of, read_stored
 from intake_img.formats.h5.axes import AxisFacts, letters_of
-from intake_img.formats.h5.file import item_at
-from intake_img.formats.h5.tree import attribute, dataset_at, found_at, hard_links, text_of
+from intake_img.formats.h5.file import h5py_module, item_at
+from intake_img.formats.h5.tree import attribute, group_at, hard_links, text_of
 from intake_img.model.axes import default_axes
 
 __all__ = ["facts_of", "images_of"]
@@ -24,13 +24,33 @@ _DEEP = 12  # groups within each other
 
 def images_of(f: Any) -> dict[str, str]:
     """Return the paths of the arrays, by the path of their group."""
-    return {path: f"{path}/data" for path in _groups(f, "", 0)}
+    marked = _marked(f)
+    found = _groups(f, "", 0) if marked is None else [path for path in marked if _is_array(group_at(f, path))]
+    return {path: f"{path}/data" for path in found}
+
+
+def _marked(f: Any) -> list[str] | None:
+    """Paths of groups with a type, none or one, which needs no order; None if there are several, or links between."""
+    h5py = h5py_module()
+    paths: list[bytes] = []
+
+    def note(path: bytes, info: Any) -> bool | None:
+        group = info.type == h5py.h5o.TYPE_GROUP
+        if group and h5py.h5a.exists(f.id, b"emd_group_type", obj_name=path):
+            paths.append(path)
+        return len(paths) > 1 or (group and info.rc > 1) or path.count(b"/") >= _DEEP or None
+
+    try:
+        ended = h5py.h5o.visit(f.id, note, info=True)
+        return None if ended else [path.decode() for path in paths if path != b"."]
+    except (KeyError, OSError, RuntimeError, ValueError):  # damaged
+        return None
 
 
 def _groups(group: Any, path: str, depth: int) -> Iterator[str]:
     for name in hard_links(group) if depth < _DEEP else ():
-        item, inner = item_at(group, name), f"{path}/{name}".lstrip("/")
-        if not hasattr(item, "keys"):
+        item, inner = group_at(group, name), f"{path}/{name}".lstrip("/")
+        if item is None:
             continue
         if _is_array(item):
             yield inner
@@ -41,15 +61,20 @@ def _is_array(group: Any) -> bool:
     """Whether a group says that it is an array, or image data, and has one of two axes or more."""
     kind = attribute(group, "emd_group_type")
     known = text_of(kind) in ("array", "1") or (not isinstance(kind, (str, bytes)) and np.size(kind) == 1 and kind == 1)
-    data = dataset_at(group, "data") if known else None
+    data = _inner(group, "data") if known else None
     return len(getattr(data, "shape", None) or ()) > 1 and dtype_of(data) is not None
+
+
+def _inner(group: Any, name: str) -> Any:
+    """What a group holds under a name; None if there is nothing. Damaged, it is an error: it would tell the axes."""
+    return item_at(group, name) if name.encode() in group.id else None
 
 
 def facts_of(group: Any) -> AxisFacts:
     """Return the axes of the array in a group: ``dim1``, ``dim2``, ... (1.0: ``dim0``, ...), the first axis first."""
-    shape = item_at(group, "data").shape
-    first = 0 if "dim0" in group else 1
-    dims = [found_at(group, f"dim{k + first}") for k in range(len(shape))]
+    shape = item_at(group, "data").id.shape
+    first = 0 if b"dim0" in group.id else 1
+    dims = [_inner(group, f"dim{k + first}") for k in range(len(shape))]
     names = [_name(dim) for dim in dims]
     facts = AxisFacts(letters_of(names) or default_axes(len(shape)))
     for axis, n, dim in zip(facts.axes, shape, dims, strict=True):
@@ -67,15 +92,16 @@ def _name(dim: Any) -> str:
 
 
 def _attribute(dim: Any, name: str) -> str:
-    return text_of(attribute(dim, name)) if hasattr(dim, "attrs") else ""
+    return text_of(attribute(dim, name)) if dim is not None else ""
 
 
 def _values(dim: Any, n: int) -> np.ndarray:
     """The positions along an axis; two stand for a first one and a step. Empty if there are none."""
-    shape = getattr(dim, "shape", None)
-    if shape not in ((n,), (2,)) or dim.dtype.kind not in "iuf":
+    stored = dim.id if isinstance(dim, h5py_module().Dataset) else None
+    shape = None if stored is None else stored.shape
+    if stored is None or shape not in ((n,), (2,)) or stored.dtype.kind not in "iuf":
         return np.empty(0)
-    values = dim[()]
+    values = read_stored(stored)
     return values if shape == (n,) else values[0] + (values[1] - values[0]) * np.arange(n)
 
 

@@ -13,7 +13,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.emd import berkeley, velox
 from intake_img.formats.format_source import source_of
-from intake_img.formats.h5.file import SIGNATURE
+from intake_img.formats.h5.file import SIGNATURE, item_at
 from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.sniff import claim
 from intake_img.formats.h5.tree import attributes_of
@@ -32,7 +32,8 @@ class _EmdHandle(H5Handle):
 
     def look(self) -> None:
         self.velox = self.h5.run(velox.images_of)
-        self.images = self.velox or self.h5.run(berkeley.images_of)
+        found = {title: path for title, (path, _) in self.velox.items()}
+        self.images = found or self.h5.run(berkeley.images_of)
         if not self.images:
             spectra = self.h5.run(lambda f: "Data" in f and "Spectrum" in f["Data"])
             met = "spectra, which are not read" if spectra else "no array of EMD"
@@ -43,20 +44,20 @@ class _EmdHandle(H5Handle):
         return list(self.images)
 
     def describe(self, scene: int | str, level: int) -> Image:
-        path = list(self.images.values())[int(scene)]
+        title, path = list(self.images.items())[int(scene)]
         group = path.rpartition("/")[0]
         if self.velox:
-            metadata = self.h5.run(lambda f: velox.metadata_of(f[group]))
+            metadata = self.velox[title][1]
             facts, header = velox.facts_of(metadata), {"metadata": metadata}
         else:
-            facts = self.h5.run(lambda f: berkeley.facts_of(f[group]))
+            facts = self.h5.run(lambda f: berkeley.facts_of(item_at(f, group)))
             header = self.h5.run(lambda f: _header(f, group))
         return Image.single(self.pixels(path), facts.axes, header={"path": path, **header}, **facts.facts)
 
 
 def _header(f: Any, group: str) -> dict[str, Any]:
-    about = {name: attributes_of(f[name]) for name in ("microscope", "sample") if name in f}
-    return {"file": attributes_of(f), "attributes": attributes_of(f[group]), **about}
+    about = {name: attributes_of(item_at(f, name)) for name in ("microscope", "sample") if name in f}
+    return {"file": attributes_of(f), "attributes": attributes_of(item_at(f, group)), **about}
 
 
 class Emd(Format):

@@ -24,7 +24,7 @@ from intake_img.formats.base import RawArray, StoredArray
 from intake_img.formats.h5.file import H5File, h5py_module, item_at
 from intake_img.model.chunks import Region
 
-__all__ = ["ArrayGrid", "dtype_of", "stored_array"]
+__all__ = ["ArrayGrid", "dtype_of", "read_stored", "stored_array"]
 
 _SMALL = 2**18  # bytes that are copied in less time than h5py takes to read into an array that is there
 
@@ -49,6 +49,26 @@ def _stored_dtype(dataset: Any) -> np.dtype | None:
         pair = first == second and first.str[1:] in ("f4", "f8") and dtype.itemsize == 2 * first.itemsize
         return np.dtype(f"{first.str[0]}c{dtype.itemsize}") if pair else None
     return np.dtype(dtype.str) if dtype.kind in "biufc" else None  # without h5py's notes on enumerations
+
+
+def read_stored(stored: Any, column: int | None = None) -> np.ndarray:
+    """Return the values of a low-level dataset; by h5py's own class a few numbers take five times as long.
+
+    Parameters
+    ----------
+    stored : h5py.h5d.DatasetID
+    column : int, optional
+        Only these values along the second of two axes.
+    """
+    h5s = h5py_module().h5s
+    if column is None:
+        values = np.zeros(stored.shape, stored.dtype)
+        stored.read(h5s.ALL, h5s.ALL, values)
+        return values
+    values, there = np.zeros(stored.shape[:1], stored.dtype), stored.get_space()
+    there.select_hyperslab((0, column), (values.size, 1))
+    stored.read(h5s.create_simple((values.size, 1)), there, values)
+    return values
 
 
 def stored_array(h5: H5File, path: str) -> StoredArray:
@@ -103,7 +123,7 @@ class _Layout:
         plain = not (chunks or filters or names or virtual) and stored is not None
         offset = dataset.id.get_offset() if plain and _is_plain(dataset) else None
         elsewhere = tuple(name for name in names if name != ".")
-        return cls(dataset.shape, _native(stored), stored or np.dtype("V1"), chunks, offset, filters, elsewhere)
+        return cls(dataset.id.shape, _native(stored), stored or np.dtype("V1"), chunks, offset, filters, elsewhere)
 
     @property
     def tiles(self) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ def h5py_module(purpose: str = "reading HDF5 files") -> Any:
     return imported("h5py", "hdf5", purpose)
 
 
-def item_at(group: Any, path: str) -> Any:
+def item_at(group: Any, path: str | bytes) -> Any:
     """Return ``group[path]`` of h5py, which asks the file for its mode whenever it opens a dataset.
 
     Raises
@@ -50,7 +50,7 @@ def item_at(group: Any, path: str) -> Any:
         If there is no such group or dataset, or it is damaged.
     """
     h5py = h5py_module()
-    found = h5py.h5o.open(group.id, path.encode(), lapl=group._lapl)
+    found = h5py.h5o.open(group.id, path.encode() if isinstance(path, str) else path, lapl=group._lapl)
     if isinstance(found, h5py.h5d.DatasetID):
         return h5py.Dataset(found, readonly=True)
     return h5py.Group(found) if isinstance(found, h5py.h5g.GroupID) else group[path]
@@ -162,6 +162,15 @@ class _Local(_Stream):
     def __init__(self, source: ByteReader) -> None:
         super().__init__(source)
         self.first, self.near = 0, b""
+
+    def readinto(self, buffer: Any) -> int:
+        target, skip = memoryview(buffer).cast("B"), self.at - self.first
+        count = target.nbytes
+        if not 0 <= skip <= len(self.near) - count or self.near.startswith(HEAP, skip):
+            return super().readinto(target)
+        target[:] = self.near[skip : skip + count]
+        self.at += count
+        return count
 
     def fill(self, target: memoryview) -> None:
         if target.nbytes > _NEAR // 4:

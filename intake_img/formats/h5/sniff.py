@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-
 from intake_img.errors import IntakeImgError
 from intake_img.formats.h5.file import SIGNATURE, H5File
+from intake_img.formats.h5.tree import attribute_names, names_in
 from intake_img.formats.handover import leave, stamp_before
 from intake_img.formats.probe import Probe
 
@@ -30,7 +29,7 @@ def _names(probe: Probe) -> frozenset[str] | None:
         return None
     names = None
     try:
-        found = h5.run(lambda f: [*itertools.islice(f, _MOST), *itertools.islice(f.attrs, _MOST)])
+        found = h5.run(lambda f: [*names_in(f)[:_MOST], *attribute_names(f)[:_MOST]])
         names = frozenset(name for name in found if isinstance(name, str))  # those that are not UTF-8 are bytes
     except Exception:  # any error of damaged bytes: the driver reports it
         return None

@@ -13,19 +13,24 @@ from intake_img.formats.h5.file import h5py_module, item_at
 from intake_img.model.record import plain
 
 __all__ = [
+    "array_at",
     "attribute",
+    "attribute_names",
     "attributes_of",
     "children",
     "dataset_at",
     "found_at",
+    "group_at",
     "hard_links",
     "image_paths",
+    "names_in",
     "numbered",
     "text_of",
 ]
 
 _ATTRIBUTE_BYTES = 2**16  # larger ones are not shown
 _SKIPPED = 100  # of so many it is said why
+_LETTERS = np.dtype("S1")
 
 
 def image_paths(f: Any) -> tuple[list[str], dict[str, str]]:
@@ -90,10 +95,30 @@ def _kind(group: Any, name: str | bytes) -> int:
     return int(group.id.links.get_info(encoded).type)
 
 
+def names_in(group: Any) -> list[str]:
+    """Return the names in a group, in the order of h5py: that of creation, if the file keeps it."""
+    h5py, names, links = h5py_module(), list[bytes](), group.id
+    if not len(links):  # HDF5 would look into the heap of its names, which may be damaged
+        return []
+    if isinstance(links, h5py.h5f.FileID):  # it does not tell the order in its root
+        links = h5py.h5g.open(links, b"/")
+    tracked = links.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
+    links.links.iterate(names.append, idx_type=h5py.h5.INDEX_CRT_ORDER if tracked else h5py.h5.INDEX_NAME)
+    return [_decoded(name) for name in names]
+
+
+def _decoded(name: bytes) -> Any:
+    """A name as h5py gives it: as bytes if it is no text."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return name
+
+
 def hard_links(group: Any) -> Iterator[str]:
     """Names in a group that are no links to elsewhere in this file, or in others; they are UTF-8."""
     hard = h5py_module().h5l.TYPE_HARD
-    return (name for name in group if isinstance(name, str) and _kind(group, name) == hard)
+    return (name for name in names_in(group) if isinstance(name, str) and _kind(group, name) == hard)
 
 
 def _no_image(dataset: Any) -> str | None:
@@ -139,6 +164,29 @@ def found_at(group: Any, path: str) -> Any:
         return None
 
 
+def array_at(group: Any, path: str) -> Any:
+    """Return the low-level dataset at a path; None if there is none."""
+    h5py = h5py_module()
+    try:
+        found = h5py.h5o.open(group.id, path.encode(), lapl=group._lapl)
+    except KeyError:
+        return None
+    return found if isinstance(found, h5py.h5d.DatasetID) else None
+
+
+def group_at(group: Any, path: str | bytes) -> Any:
+    """Return the group at a path where there is a link; None if it is not a group.
+
+    Raises
+    ------
+    KeyError
+        If there is nothing, or it is damaged.
+    """
+    h5py = h5py_module()
+    found = h5py.h5o.open(group.id, path.encode() if isinstance(path, str) else path, lapl=group._lapl)
+    return h5py.Group(found) if isinstance(found, h5py.h5g.GroupID) else None
+
+
 def attributes_of(item: Any, names: Collection[str] | None = None) -> dict[str, Any]:
     """Return the attributes of a group or dataset as plain JSON; of large or unreadable ones, what they are.
 
@@ -148,53 +196,61 @@ def attributes_of(item: Any, names: Collection[str] | None = None) -> dict[str, 
     names : collection of str, optional
         Only these are read.
     """
-    wanted = _attribute_names(item) if names is None else [name for name in names if _has(item, name)]
-    return {name: value for name in wanted if (value := _attribute(item, name)) is not None}
+    h5py = h5py_module()
+    wanted = attribute_names(item) if names is None else [name for name in names if _has(h5py, item, name)]
+    return {name: value for name in wanted if (value := _attribute(h5py, item, name)) is not None}
 
 
-def _attribute_names(item: Any) -> list[str]:
-    """Names in the order of h5py: that of creation, if the file keeps it; those that are no text are bytes."""
-    h5py, names = h5py_module(), list[Any]()
-    tracked = item.id.get_create_plist().get_attr_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
-    order = h5py.h5.INDEX_CRT_ORDER if tracked else h5py.h5.INDEX_NAME
-    h5py.h5a.iterate(item.id, names.append, index_type=order)
-    return [item._d(name) for name in names]
+def attribute_names(item: Any) -> list[Any]:
+    """Return the names of attributes in the order of h5py: that of creation, if the file keeps it."""
+    h5py, names, again = h5py_module(), list[bytes](), list[bytes]()
+    h5py.h5a.iterate(item.id, names.append)
+    if len(names) > 1 and item.id.get_create_plist().get_attr_creation_order() & h5py.h5p.CRT_ORDER_TRACKED:
+        h5py.h5a.iterate(item.id, again.append, index_type=h5py.h5.INDEX_CRT_ORDER)
+        names = again
+    return [_decoded(name) for name in names]
 
 
-def _has(item: Any, name: str) -> bool:
-    return bool(h5py_module().h5a.exists(item.id, name.encode()))
+def _has(h5py: Any, item: Any, name: str) -> bool:
+    return bool(h5py.h5a.exists(item.id, name.encode()))
 
 
 def attribute(item: Any, name: str) -> Any:
     """Return an attribute of a group or dataset as h5py gives it; None if there is none, or it is no plain value."""
-    return _value(item, name, _opened(item, name)) if _has(item, name) else None
+    h5py = h5py_module()
+    if not _has(h5py, item, name):
+        return None
+    found = h5py.h5a.open(item.id, name.encode())
+    return _value(h5py, item, name, found, found.get_type())
 
 
-def _opened(item: Any, name: str | bytes) -> Any:
-    return h5py_module().h5a.open(item.id, name.encode() if isinstance(name, str) else name)
-
-
-def _attribute(item: Any, name: str) -> Any:
+def _attribute(h5py: Any, item: Any, name: str | bytes) -> Any:
     try:
-        found = _opened(item, name)
+        found = h5py.h5a.open(item.id, name.encode() if isinstance(name, str) else name)
         nbytes = found.get_storage_size()
         if nbytes > _ATTRIBUTE_BYTES:
             return f"{nbytes} bytes, not shown"
-        value = _value(item, name, found)
+        stored = found.get_type()
+        if type(stored) is h5py.h5t.TypeStringID and stored.get_size() == 1:
+            letters = np.empty(nbytes, _LETTERS)
+            found.read(letters, stored)
+            if nbytes > 1 or b"!" <= letters[0] <= b"~":  # one may be a text, or an array of one
+                return text_of(letters)
+        value = _value(h5py, item, name, found, stored)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as exc:
         return f"unreadable: {exc}"
     return None if value is None else _plain(value)
 
 
-def _value(item: Any, name: str, found: Any) -> Any:
+def _value(h5py: Any, item: Any, name: str | bytes, found: Any, stored: Any) -> Any:
     """The value as h5py gives it, None for references, records and lists.
 
     Numbers and text are read without opening the attribute again. A damaged description of a record or a list can end
     the process.
     """
-    h5t = h5py_module().h5t
-    stored, shape = found.get_type(), found.shape
-    if shape is None or not isinstance(stored, (h5t.TypeStringID, h5t.TypeIntegerID, h5t.TypeFloatID)):
+    h5t, shape = h5py.h5t, found.shape
+    plain_kinds = (h5t.TypeStringID, h5t.TypeIntegerID, h5t.TypeFloatID, h5t.TypeEnumID)
+    if shape is None or not isinstance(stored, plain_kinds):
         kind = stored.get_class()
         refused = kind in (h5t.REFERENCE, h5t.COMPOUND, h5t.OPAQUE) or stored.detect_class(h5t.VLEN)
         return None if refused else item.attrs[name]
@@ -202,7 +258,7 @@ def _value(item: Any, name: str, found: Any) -> Any:
         value = np.zeros(shape, stored.dtype)
         found.read(value)
     elif stored.is_variable_str():
-        value = _texts(found, shape, stored.get_cset())
+        return _texts(found, shape, stored.get_cset())
     else:
         value = np.zeros(shape, f"S{stored.get_size()}")
         found.read(value, stored)
@@ -216,17 +272,21 @@ def _type_of_texts(charset: int) -> tuple[np.dtype, Any]:
     return dtype, h5py.h5t.py_create(dtype)
 
 
-def _texts(found: Any, shape: tuple[int, ...], charset: int) -> np.ndarray:
-    """Texts of any length, as h5py reads them."""
+def _texts(found: Any, shape: tuple[int, ...], charset: int) -> Any:
+    """Texts of any length, as h5py reads them: an array, or one text."""
     dtype, kind = _type_of_texts(charset)
     value = np.zeros(shape, dtype)
     found.read(value, kind)
     texts = [text.decode("utf-8", "surrogateescape") for text in value.flat]
+    if not shape:
+        return texts[0]
     return np.array(texts, value.dtype).reshape(shape)
 
 
 def _plain(value: Any) -> Any:
     """Plain JSON of an attribute; None for references to other objects of the file."""
+    if type(value) is str:
+        return value
     if isinstance(value, np.ndarray) and value.dtype.kind == "S":
         return text_of(value) if value.dtype.itemsize == 1 else [text_of(v) for v in value.ravel().tolist()]
     h5py = h5py_module()

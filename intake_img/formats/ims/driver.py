@@ -21,7 +21,7 @@ from intake_img.formats.h5.axes import AxisFacts
 from intake_img.formats.h5.file import SIGNATURE, item_at
 from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.sniff import claim
-from intake_img.formats.h5.tree import attributes_of, children, dataset_at, numbered
+from intake_img.formats.h5.tree import array_at, attributes_of, children, found_at, names_in, numbered
 from intake_img.formats.ims.describe import channels_of, number_of, times_of
 from intake_img.formats.ims.sample import write_sample
 from intake_img.formats.probe import Probe
@@ -64,8 +64,8 @@ def _contents(f: Any) -> tuple[list[np.ndarray], list[tuple[int, ...]], dict[str
     """Paths by level, each an array over time and channel, and true sizes; groups of `DataSetInfo`; the header."""
     root = attributes_of(f)
     data, info = (_group(f, root.get(f"{name}DirectoryName") or name) for name in ("DataSet", "DataSetInfo"))
-    known = {name: attributes_of(info[name]) for name in info}
-    levels = [data[name] for name in children(data, "ResolutionLevel ")]
+    known = {name: attributes_of(item_at(info, name)) for name in names_in(info)}
+    levels = [item_at(data, name) for name in children(data, "ResolutionLevel ")]
     if not levels:
         raise FormatError("it holds no level of an image")
     paths = [_paths(level) for level in levels]
@@ -75,7 +75,7 @@ def _contents(f: Any) -> tuple[list[np.ndarray], list[tuple[int, ...]], dict[str
 
 
 def _group(f: Any, name: str) -> Any:
-    found = f.get(name)
+    found = found_at(f, name)
     if not hasattr(found, "keys"):
         raise FormatError(f"it has no group {name!r}, as Imaris files have")
     return found
@@ -83,11 +83,12 @@ def _group(f: Any, name: str) -> Any:
 
 def _paths(level: Any) -> np.ndarray:
     """Path of each array, over time and channel; None where there is none."""
-    found = {}
+    found, start = {}, level.name
     for t, point in numbered(level, "TimePoint "):
-        for c, channel in numbered(item_at(level, point), "Channel "):
-            if dataset_at(level, f"{point}/{channel}/Data") is not None:
-                found[t, c] = f"{level.name}/{point}/{channel}/Data"
+        inner = item_at(level, point)
+        for c, channel in numbered(inner, "Channel "):
+            if array_at(inner, f"{channel}/Data") is not None:
+                found[t, c] = f"{start}/{point}/{channel}/Data"
     if not found:
         raise FormatError(f"{level.name} holds no pixels")
     shape = [1 + max(place[k] for place in found) for k in (0, 1)]
@@ -102,13 +103,13 @@ def _paths(level: Any) -> np.ndarray:
 def _size(f: Any, paths: np.ndarray, stated: list[int]) -> tuple[int, ...]:
     """Size without the padding: of the channel, or as stated for the complete image; never more than is stored."""
     path = next(p for p in paths.ravel() if p is not None)
-    data = item_at(f, path)
+    shape = array_at(f, path).shape
     own = attributes_of(item_at(f, path.rpartition("/")[0]), _SIZES)
     sizes = [int(number_of(own, name, 0)) for name in _SIZES]
     sizes = [n or (stated[k] if stated else 0) for k, n in enumerate(sizes)]
-    if any(n > m for n, m in zip(sizes, data.shape, strict=True)):
-        warnings.warn(f"{f.filename}: {data.name} is smaller than the image is said to be", stacklevel=2)
-    return tuple(min(n, m) if n > 0 else m for n, m in zip(sizes, data.shape, strict=True))
+    if any(n > m for n, m in zip(sizes, shape, strict=True)):
+        warnings.warn(f"{f.filename}: {path} is smaller than the image is said to be", stacklevel=2)
+    return tuple(min(n, m) if n > 0 else m for n, m in zip(sizes, shape, strict=True))
 
 
 class Ims(Format):
