@@ -10,6 +10,7 @@ and no object of h5py outlives a call.
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -27,6 +28,8 @@ _BLOCK = 2**16  # bytes that are fetched of a remote file
 _NEAR = 2**14  # bytes of a local file that are read where HDF5 asks for a few
 _CHUNK_CACHE = 2**24  # bytes of decoded chunks that HDF5 keeps of each open dataset
 
+_IMPORTED: dict[str, Any] = {}
+
 _T = TypeVar("_T")
 
 
@@ -38,7 +41,10 @@ def h5py_module(purpose: str = "reading HDF5 files") -> Any:
     MissingExtraError
         If it is not installed.
     """
-    return imported("h5py", "hdf5", purpose)
+    found = sys.modules.get("h5py")
+    if found is None or found is not _IMPORTED.get("h5py"):  # each opening asks some fifty times
+        found = _IMPORTED["h5py"] = imported("h5py", "hdf5", purpose)
+    return found
 
 
 def item_at(group: Any, path: str | bytes) -> Any:
