@@ -164,11 +164,11 @@ def found_at(group: Any, path: str) -> Any:
         return None
 
 
-def array_at(group: Any, path: str) -> Any:
+def array_at(group: Any, path: str | bytes) -> Any:
     """Return the low-level dataset at a path; None if there is none."""
     h5py = h5py_module()
     try:
-        found = h5py.h5o.open(group.id, path.encode(), lapl=group._lapl)
+        found = h5py.h5o.open(group.id, path.encode() if isinstance(path, str) else path, lapl=group._lapl)
     except KeyError:
         return None
     return found if isinstance(found, h5py.h5d.DatasetID) else None
