@@ -11,6 +11,7 @@ from processing_laws import Source, cuts, stack
 from thoroughness import examples
 
 import intake_img  # noqa: F401
+from intake_img.accessor.processing import thresholds
 
 pytestmark = pytest.mark.thorough
 
@@ -43,13 +44,15 @@ def test_thresholds_equal_scikit_image(method, data):
     chunks = {d: data.draw(cuts(n).filter(lambda c, n=n: n / c < 5)) for d, n in zip("tyx", shape, strict=True)}
     image = stack(values, "tyx", chunks)
     wanted = getattr(filters, f"threshold_{method}")(values.reshape(-1, shape[-1]).copy())
-    close(float(image.img.threshold_values(method)), wanted, dtype, method)
-    mask = image.img.threshold(method)
-    assert (mask.dtype, mask.attrs, mask.name) == (np.dtype(bool), {"kind": "mask"}, "mask")
-    if method not in ("li", "mean"):
-        np.testing.assert_array_equal(mask, values > wanted)
-    each = image.img.threshold_values(method, per="t")
-    close(each[0], getattr(filters, f"threshold_{method}")(values[0].copy()), dtype, method)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(thresholds, "TOGETHER", data.draw(st.sampled_from([1, 3000, 2**21])))
+        close(float(image.img.threshold_values(method)), wanted, dtype, method)
+        mask = image.img.threshold(method)
+        assert (mask.dtype, mask.attrs, mask.name) == (np.dtype(bool), {"kind": "mask"}, "mask")
+        if method not in ("li", "mean"):
+            np.testing.assert_array_equal(mask, values > wanted)
+        each = image.img.threshold_values(method, per="t")
+        close(each[0], getattr(filters, f"threshold_{method}")(values[0].copy()), dtype, method)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "f4"])

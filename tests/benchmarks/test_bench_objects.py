@@ -73,6 +73,33 @@ def test_whole_objects(name, chunks, versus, benchmark):
     assert ratio < 1.3
 
 
+def noise(share: float) -> np.ndarray:
+    return np.random.default_rng(0).random((4096, 4096), dtype="f4") < share
+
+
+@pytest.mark.parametrize(("kind", "gate"), [("cells", 1.8), (0.1, 2), (0.5, 1.4)])
+def test_labels_of_chunks(kind, gate, versus, benchmark):
+    mask = np.tile(cells()["labels"].values > 0, (2, 2)) if kind == "cells" else noise(kind)
+    given = xr.DataArray(mask, dims=["y", "x"]).chunk(y=1024, x=1024)
+    ratio = versus(lambda: given.img.label().compute(), lambda: ndimage.label(mask), rounds=4, clock=time.process_time)
+    assert ratio < gate
+
+
+@pytest.mark.parametrize(("points", "gate"), [(5, 1), (500, 2.5)])
+@pytest.mark.parametrize("shape", [(2048, 2048), (64, 256, 256)])
+def test_distances_to_few_pixels(shape, points, gate, versus, benchmark):
+    mask, rng = np.ones(shape, bool), np.random.default_rng(1)
+    mask[tuple(rng.integers(0, n, points) for n in shape)] = False
+    given = xr.DataArray(mask, dims=list("zyx")[-mask.ndim :]).chunk(y=shape[-1] // 2, x=shape[-1] // 2)
+    ratio = versus(
+        lambda: given.img.distance_transform().compute(),
+        lambda: ndimage.distance_transform_edt(mask),
+        rounds=2,
+        clock=time.process_time,
+    )
+    assert ratio < gate
+
+
 @pytest.mark.parametrize("name", ["distance_transform", "skeletonize"])
 def test_objects_of_a_volume_that_chunks_cut(name, versus, benchmark):
     smooth = ndimage.gaussian_filter(np.random.default_rng(0).random((48, 320, 320)), 4)

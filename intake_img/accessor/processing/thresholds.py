@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -26,6 +27,9 @@ from intake_img.model.axes import spell
 from intake_img.model.typed import Border, Lengths
 
 __all__ = ["Thresholds"]
+
+TOGETHER = 2**21
+"""Bytes of chunks that one task counts: it takes less time than a further task and the fusing of its read."""
 
 Method = (
     Literal["otsu", "li", "triangle", "yen", "isodata", "mean", "minimum", "multiotsu"] | float | Mapping[Any, float]
@@ -378,14 +382,20 @@ def _counting(
     data: Any, places: tuple[int, ...], shape: Any, name: str, counting: Counting, limits: str | None, ranging: bool
 ) -> dict[Any, Any]:
     graph: dict[Any, Any] = {}
+    together = max(1, TOGETHER // max(1, math.prod(map(max, data.chunks)) * data.dtype.itemsize))
     for place in np.ndindex(*shape):
         known = None if limits is None else (limits, 0, *place)
         blocks = [range(1) if k in places else range(n) for k, n in enumerate(data.numblocks)]
-        sums = []
-        for n, block in enumerate(np.ndindex(*map(len, blocks))):
-            key = (data.name, *[place[k] if k in places else b for k, b in enumerate(block)])
+        sums, keys = (
+            [],
+            [
+                (data.name, *[place[k] if k in places else b for k, b in enumerate(block)])
+                for block in np.ndindex(*map(len, blocks))
+            ],
+        )
+        for n in range(0, len(keys), together):
             sums.append((f"count-{name}", *place, n))
-            graph[sums[-1]] = (_range, counting, key) if ranging else (_count, counting, known, key)
+            graph[sums[-1]] = (_count, counting, known, ranging, keys[n : n + together])
         add, step = counting.ranges if ranging else counting.add, 0
         while len(sums) > 1:
             groups = [sums[k : k + 16] for k in range(0, len(sums), 16)]
@@ -396,16 +406,14 @@ def _counting(
     return graph
 
 
-def _range(counting: Counting, block: np.ndarray) -> np.ndarray:
-    return counting.range(np.asarray(block))
-
-
 def _stacked_range(found: np.ndarray) -> np.ndarray:
     return found if len(found) else np.full(2, np.nan, found.dtype)
 
 
-def _count(counting: Counting, limits: np.ndarray | None, block: np.ndarray) -> Any:
-    return counting.count(_flat(limits), np.asarray(block))
+def _count(counting: Counting, limits: np.ndarray | None, ranging: bool, blocks: Sequence[Any]) -> Any:
+    arrays, known = map(np.asarray, blocks), _flat(limits)
+    found = [counting.range(a) if ranging else counting.count(known, a) for a in arrays]
+    return found[0] if len(found) == 1 else (counting.ranges if ranging else counting.add)(found)
 
 
 def _thresholds(counting: Counting, limits: np.ndarray | None, counts: Any) -> np.ndarray:
