@@ -93,7 +93,8 @@ def test_chunks_and_tasks_of_any_size_have_the_same_distances(data):
         patch.setattr(chunked, "MOST", most)
         found = image.img.distance_transform(units="physical", dims=axes)
         values = found.values
-    assert (found.dims, found.chunks) == (image.dims, image.chunks)
+    kept = [(1,) * image.sizes[d] if d == "t" else c for d, c in zip(dims, image.chunks, strict=True)]  # images alone
+    assert (found.dims, found.chunks) == (image.dims, tuple(kept))
     np.testing.assert_array_equal(values, image.compute().img.distance_transform(units="physical", dims=axes))
     for own, one in zip(values, mask, strict=True) if "t" in dims else [(values, mask)]:
         equal(own, right(one, tuple(steps[a] for a in axes)), name != "decimal")

@@ -178,6 +178,10 @@ def test_a_table_of_one_plate_is_the_plate(tmp_path: Path) -> None:
         intake_img.plate(tmp_path / "lab").save(tmp_path / "p.zarr")
     table = write_table({"p": intake.open_omezarr(str(tmp_path / "p.zarr"))}, tmp_path / "t.parquet")
     assert intake_img.plate(table).scenes == ["B02/1", "B02/2"]
+    one = intake.open_omezarr(str(tmp_path / "p.zarr"), scene="B02/2")
+    table = write_table({"one": one}, tmp_path / "t.parquet", overwrite=True)
+    with pytest.raises(FormatError, match="a plate needs a row for each image"):
+        intake_img.plate(table)
 
 
 def test_rows_without_a_channel_among_others_are_refused(tmp_path: Path) -> None:

@@ -88,9 +88,10 @@ def plate(uri: Any, *, folder: Any = None, storage_options: Mapping[str, Any] | 
 
 
 def _only(table: Any) -> PlateSource | None:
-    """Return the plate of a table of images whose only row is a plate, and in no well; None for other tables."""
+    """Return the plate that is the only row of a table of images; None for other tables."""
     rows = table.to_dataframe()
-    return plate_source(table[rows["name"][0]]) if len(rows) == 1 and rows["well"].isna()[0] else None
+    alone = len(rows) == 1 and rows[["well", "scene"]].isna().all(axis=None)
+    return plate_source(table[rows["name"][0]]) if alone else None
 
 
 def plate_source(source: ImageSource) -> PlateSource | None:
