@@ -118,9 +118,11 @@ def test_packed_apart_and_remote(tmp_path: Path) -> None:
     header = path.read_bytes()[:400].replace(b"file: . 400", b"file: c.dat 0")
     (tmp_path / "c.mih").write_bytes(header)
     (tmp_path / "c.dat").write_bytes(path.read_bytes()[400:])
+    (tmp_path / "d.mih").write_bytes(header.replace(b"file: c.dat 0", b"file: d.dat.gz 0"))
+    (tmp_path / "d.dat.gz").write_bytes(gzip.compress((tmp_path / "c.dat").read_bytes()))
     place = f"/{uuid.uuid4().hex}"
     fsspec.filesystem("memory").put(str(tmp_path), place, recursive=True)
-    for name in ("b.mif.gz", "c.mih"):
+    for name in ("b.mif.gz", "c.mih", "d.mih"):
         np.testing.assert_array_equal(imload(tmp_path / name)["image"].values, values.T)
         np.testing.assert_array_equal(imload(f"memory:/{place}/{name}")["image"].values, values.T)
 

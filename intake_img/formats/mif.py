@@ -79,6 +79,7 @@ class Mif(Format):
         if name != ".":
             source.close()
             source = beside(file, name)
+            source = unpacked(source) if name.lower().endswith(".gz") else source
         elif begin < end:
             raise FormatError(
                 f"{file}: its pixels would begin at byte {begin}, within the header of {end} bytes: damaged"
