@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import zlib
 
 import numpy as np
@@ -203,3 +205,11 @@ def test_refusals(tmp_path):
         (tmp_path / "a.mha").write_bytes(head(**fields).encode() + VALUES.tobytes())
         with pytest.raises(FormatError, match=why):
             imload(tmp_path / "a.mha").compute()
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress])
+def test_compressed_pixels_that_the_header_calls_raw(tmp_path, compress):
+    (tmp_path / "a.raw").write_bytes(compress(VALUES.tobytes()))
+    (tmp_path / "a.mhd").write_text(head(ElementDataFile="a.raw"))
+    with pytest.raises(FormatError, match="compressed"):
+        imload(tmp_path / "a.mhd")

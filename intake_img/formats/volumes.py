@@ -148,6 +148,8 @@ def _fitted(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[in
     """Return the shape, shortened along the first of three axes or more to what the file holds."""
     step = math.prod(shape[1:]) * dtype.itemsize
     rest = max(0, source.size - offset)
+    if rest != shape[0] * step:
+        _check_raw(source, offset)
     if rest > shape[0] * step:
         warn_of_rest(source, offset + shape[0] * step)
     held = rest // step
@@ -161,6 +163,15 @@ def _fitted(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[in
     return (held, *shape[1:])
 
 
+def _check_raw(source: ByteReader, offset: int) -> None:
+    """Refuse pixels of another size than the header states that begin as a compressed file does."""
+    head = source.ranges([offset], [min(4, max(0, source.size - offset))])[0]
+    if kind := next((kind for magic, kind in _COMPRESSED.items() if head.startswith(magic)), None):
+        raise FormatError(
+            f"{source.file}: its pixels seem to be compressed ({kind}), which its header does not say: decompress them"
+        )
+
+
 def warn_of_rest(source: ByteReader, stop: int, end: int | None = None) -> None:
     """Warn if the described pixels end at byte `stop`, before `end`, which is by default the end of the file."""
     if not isinstance(source, Inflated) and (rest := (source.size if end is None else end) - stop) > 0:
@@ -171,6 +182,7 @@ def warn_of_rest(source: ByteReader, stop: int, end: int | None = None) -> None:
         )
 
 
+_COMPRESSED = {b"\x1f\x8b\x08": "gzip", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd"}
 _TURNED = "the axes are turned, and what they are turned against is not known"
 _UNUSABLE = "the directions of the axes do not span a space"
 
