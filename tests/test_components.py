@@ -7,6 +7,7 @@ import gc
 from types import SimpleNamespace
 
 import dask
+import dask.array
 import numpy as np
 import pytest
 import xarray as xr
@@ -210,3 +211,25 @@ def test_strided_masks_and_types(monkeypatch):
     mask = xr.DataArray(np.asfortranarray(MASK[0]), dims=["y", "x"]).chunk(y=33, x=20)
     for given_mask in (mask, mask.astype("f4"), mask.astype("i8") * -3):
         np.testing.assert_array_equal(given_mask.img.label(), ndimage.label(MASK[0])[0])
+
+
+def test_labels_have_the_type_that_numbers_each_pixel_of_an_image():
+    large = xr.DataArray(
+        dask.array.zeros((2, 50_000, 50_000), dtype=bool, chunks=(1, 25_000, 50_000)), dims=["t", "y", "x"]
+    )
+    for mask, dtype in ((large, "int64"), (large.isel(y=slice(40_000)), "int32"), (CUT, "int32")):
+        for labels in (mask.img.label(), mask.img.split(3), mask.img.label().img.relabel()):
+            assert labels.dtype == dtype
+    for mask in (CUT, CUT.compute(), CUT.chunk(-1)):
+        for labels in (mask.img.label(), mask.img.split(3), mask.img.label().astype("u8").img.relabel()):
+            assert labels.compute().dtype == "int32"
+
+
+def test_watersheds_have_the_type_of_the_markers():
+    image, mask = CUT.astype("f4"), CUT
+    for dtype in ("u1", "i8"):
+        markers = (CUT * np.arange(50, dtype=dtype)).astype(dtype)
+        for chunked in (True, False):
+            inputs = [a if chunked else a.compute() for a in (image, markers, mask)]
+            found = inputs[0].img.watershed(*inputs[1:])
+            assert found.dtype == found.compute().dtype == np.dtype(dtype)

@@ -100,7 +100,7 @@ def test_nothing_is_computed_for_a_target_that_is_refused(tmp_path):
     with pytest.raises(FileExistsError):
         imsave(labels(source.mask).to_dataset(name="image"), tmp_path / "a.npy")
     with pytest.raises(CannotWriteError):
-        imsave(source.mask.img.label().to_dataset(name="image"), tmp_path / "a.ome.tif")
+        imsave(source.mask.img.label().astype("int64").to_dataset(name="image"), tmp_path / "a.ome.tif")
     assert not source.blocks
 
 

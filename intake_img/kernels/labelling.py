@@ -20,6 +20,7 @@ __all__ = [
     "label_image",
     "label_parts",
     "look_up",
+    "number_type",
     "sizes",
     "touching",
 ]
@@ -37,6 +38,11 @@ WIDE = 2**16
 """Entries of OpenCV's table for 16 bits."""
 
 
+def number_type(shape: Sequence[int]) -> np.dtype:
+    """Return the type of the labels of an image, as in scipy: int32 if it has a number for each pixel, else int64."""
+    return np.dtype(np.int32 if math.prod(shape) < 2**31 - 1 else np.int64)
+
+
 def label_chunk(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
     """Label the components of one chunk, as `scipy.ndimage.label` does."""
     labels, n, pairs = label_parts(mask, structure)
@@ -47,10 +53,10 @@ def label_chunk(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, in
 
 
 def label_image(mask: np.ndarray, structure: np.ndarray, out: np.ndarray) -> None:
-    """Fill `out`, which holds int64, with the labels of the components."""
+    """Fill `out` with the labels of the components."""
     labels, n, pairs = label_parts(mask, structure)
     if len(pairs):
-        look_up(_table(n, pairs)[1], labels, out)
+        look_up(_table(n, pairs)[1].astype(out.dtype), labels, out)
     else:
         out[...] = labels
 

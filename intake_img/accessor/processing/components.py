@@ -52,12 +52,14 @@ def labelled(array: xr.DataArray, connectivity: int, dims: Any) -> xr.DataArray:
     """Return the labels of the components of nonzero pixels."""
     axes = neighbourhood(array, dims)
     structure = structure_of(connectivity, axes)
+    dtype = labelling.number_type([array.sizes[a] for a in axes])
     if is_held(array):
-        return _of_images(array, axes, partial(_label_whole, 0, structure), np.int64, "labels")
+        return _of_images(array, axes, partial(_label_whole, 0, structure), dtype, "labels")
     parts = _Parts(array, axes, structure, "label")
     if parts.single:
-        return parts.result(parts.mapped(_label_whole, np.int64), "labels")
-    return parts.result(parts.looked_up(component_numbers.begun, ChunkGrid.numbered, np.int64), "labels")
+        return parts.result(parts.mapped(_label_whole, dtype), "labels")
+    tables = partial(ChunkGrid.numbered, dtype=dtype)
+    return parts.result(parts.looked_up(component_numbers.begun, tables, dtype), "labels")
 
 
 def selected(
@@ -219,7 +221,7 @@ def _of_block(func: Callable[..., np.ndarray], source: str, place: tuple[int, ..
 
 def _label_whole(lead: int, structure: np.ndarray, block: np.ndarray) -> np.ndarray:
     image = block[(0,) * lead]
-    out = np.empty(block.shape, np.int64)
+    out = np.empty(block.shape, labelling.number_type(image.shape))
     labelling.label_image(image if image.dtype == bool else image != 0, structure, out[(0,) * lead])
     return out
 
@@ -366,10 +368,13 @@ class ChunkGrid:
         final = finish(np.concatenate([p.found for p in parts]), *component_numbers.components(int(offsets[-1]), pairs))
         return [np.concatenate([final[:1], final[a + 1 : b + 1]]) for a, b in pairwise(offsets)]
 
-    def numbered(self, parts: Sequence[ChunkLabels], links: Sequence[np.ndarray] = ()) -> list[np.ndarray]:
+    def numbered(
+        self, parts: Sequence[ChunkLabels], links: Sequence[np.ndarray] = (), *, dtype: np.dtype
+    ) -> list[np.ndarray]:
         """Return a table of the final labels of every chunk; what is found is that of `component_numbers.begun`."""
         _, pairs = self._pairs([p.n + 1 for p in parts], [p.planes for p in parts], [*links, *_own(parts)])
-        return component_numbers.common_tables([p.found for p in parts], pairs, self.chunks)
+        tables = component_numbers.common_tables([p.found for p in parts], pairs, self.chunks)
+        return [table.astype(dtype) for table in tables]
 
     def joined(
         self, numbers: Sequence[int], planes_of: Sequence[dict[Any, np.ndarray]]

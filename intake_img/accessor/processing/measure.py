@@ -59,7 +59,7 @@ class Measures:
         Returns
         -------
         xarray.Dataset with a further variable, or xarray.DataArray
-            int64, with ``attrs["kind"] == "labels"``.
+            int32 (int64 for images of 2^31 pixels and more, as in scipy), with ``attrs["kind"] == "labels"``.
         """
         return derived(self._obj, lambda array: labelled(array, connectivity, dims), output, overwrite, of="mask")
 

@@ -36,7 +36,8 @@ Summary = Callable[[Sequence[int], Sequence[int], np.ndarray], ByLabel]
 
 def renumbered(array: xr.DataArray, axes: Sequence[str]) -> xr.DataArray:
     """Return labels 1, 2, ... in the order of their first pixels in each image."""
-    return _tabled(array, axes, _firsts, _ranked, np.dtype(np.int64), "relabel")
+    dtype = labelling.number_type([array.sizes[a] for a in axes])
+    return _tabled(array, axes, _firsts, partial(_ranked, dtype), dtype, "relabel")
 
 
 def chosen(
@@ -175,12 +176,12 @@ def _together(parts: Sequence[ByLabel | Part]) -> tuple[np.ndarray, np.ndarray, 
     return ids, index, np.concatenate([p[1] for p in parts])
 
 
-def _ranked(parts: Sequence[ByLabel | Part]) -> ByLabel:
+def _ranked(dtype: np.dtype, parts: Sequence[ByLabel | Part]) -> ByLabel:
     ids, index, places = _together(parts)
     first = np.full(len(ids), np.iinfo(np.int64).max)
     np.minimum.at(first, index, places)
     first[ids == 0] = -1
-    rank = np.empty(len(ids), np.int64)
+    rank = np.empty(len(ids), dtype)
     rank[np.argsort(first)] = np.arange(len(ids)) + (0 if (ids == 0).any() else 1)
     return ids, rank
 

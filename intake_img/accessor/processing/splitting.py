@@ -124,7 +124,7 @@ class Splits:
         Returns
         -------
         xarray.Dataset with a further variable, or xarray.DataArray
-            int64, with ``attrs["kind"] == "labels"``.
+            int32 (int64 for images of 2^31 pixels and more, as in scipy), with ``attrs["kind"] == "labels"``.
         """
         skimage_for("split")
         choice("units", units, ("pixel", "physical"))
@@ -173,7 +173,7 @@ class Splits:
         Returns
         -------
         xarray.Dataset with a further variable, or xarray.DataArray
-            int64, with ``attrs["kind"] == "labels"``.
+            With the dtype of the markers, and ``attrs["kind"] == "labels"``.
         """
         skimage_for("watershed")
 
@@ -184,7 +184,7 @@ class Splits:
             if seeds.dtype.kind not in "iu":
                 raise TypeError(f"markers are integers, but these are {seeds.dtype}; number a mask with .img.label()")
             func = partial(flooding.flooded, connectivity=connectivity)
-            found = by_component(inside(area), (array, seeds), axes, func, np.int64, alone=False, name="watershed")
+            found = by_component(inside(area), (array, seeds), axes, func, seeds.dtype, alone=False, name="watershed")
             found.attrs = {"kind": "labels"}
             return found
 
