@@ -27,6 +27,7 @@ from thoroughness import examples
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError, MissingExtraError, TargetExistsError
+from intake_img.storage import byte_readers
 from intake_img.storage.byte_readers import ByteStream
 from intake_img.storage.files import File
 from intake_img.storage.inflated import Inflated
@@ -304,6 +305,23 @@ def test_small_windows_share_a_map(tmp_path, monkeypatch):
     with source.window(3, 10_000_000) as window:
         assert bytes(window[:4]) == bytes([3, 4, 5, 6])
     assert len(made) == 2  # a large one is not kept in memory
+    monkeypatch.setattr(byte_readers, "_GIVES_BACK", False)  # as on Windows
+    with source.window(70_000, 5000) as window:
+        assert bytes(window) == path.read_bytes()[70_000:75_000]
+    assert len(made) == 3
+    source.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="this platform does not tell what is in memory")
+def test_a_file_that_is_read_window_by_window_does_not_stay_in_memory(tmp_path):
+    path, size = tmp_path / "a.bin", 2**23
+    path.write_bytes(bytes(range(256)) * (size // 256))
+    source = File.parse(path).open()
+    for offset in range(100, size - 2**18, 2**18):
+        with source.window(offset, 2**18) as window:
+            assert sum(window[:: 2**12]) == 64 * window[0]
+    told = Path("/proc/self/smaps").read_text().partition(str(path))[2]
+    assert int(re.search(r"Rss:\s+(\d+) kB", told)[1]) < size // 1024 // 8
     source.close()
 
 

@@ -28,7 +28,8 @@ __all__ = ["ByteReader", "ByteStream", "LocalBytes", "closed_on_error", "noted"]
 _KEPT: dict[int, mmap.mmap] = {}
 """The latest memory maps, by the descriptors of their files: a new map would fault all its pages again."""
 _MOST_KEPT = 4  # each holds a descriptor of its own
-_MOST_SHARED = 2**22  # bytes of a window up to which it is one of these: a larger one is not kept in memory
+_MOST_SHARED = 2**22  # bytes of a window up to which it is in one of these, where its pages can be given back
+_GIVES_BACK = hasattr(mmap, "MADV_DONTNEED")  # not on Windows
 _OPENED: ContextVar[list[ByteReader] | None] = ContextVar("readers opened", default=None)
 
 
@@ -214,12 +215,15 @@ class LocalBytes(ByteReader):
             return
         if os.fstat(self._fd).st_size < offset + count:  # reading a map beyond the end kills the process
             raise FormatError(f"{self.file}: was truncated while in use")
-        found = self.mapped() if count <= _MOST_SHARED else None
-        if found is not None and len(found) >= offset + count:
-            with memoryview(found) as view, view[offset : offset + count] as part:
-                yield part
-            return
         start = offset - offset % mmap.ALLOCATIONGRANULARITY
+        found = self.mapped() if _GIVES_BACK and count <= _MOST_SHARED else None
+        if found is not None and len(found) >= offset + count:
+            try:
+                with memoryview(found) as view, view[offset : offset + count] as part:
+                    yield part
+            finally:  # a file that is read window by window must not stay in memory
+                found.madvise(mmap.MADV_DONTNEED, start, offset + count - start)
+            return
         with mmap.mmap(self._fd, offset + count - start, access=mmap.ACCESS_READ, offset=start) as mapped:
             view = memoryview(mapped)
             part = view[offset - start :]
