@@ -320,9 +320,30 @@ def test_a_file_that_is_read_window_by_window_does_not_stay_in_memory(tmp_path):
     for offset in range(100, size - 2**18, 2**18):
         with source.window(offset, 2**18) as window:
             assert sum(window[:: 2**12]) == 64 * window[0]
-    told = Path("/proc/self/smaps").read_text().partition(str(path))[2]
-    assert int(re.search(r"Rss:\s+(\d+) kB", told)[1]) < size // 1024 // 8
+    assert _resident(path) < size / 8
     source.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="this platform does not tell what is in memory")
+@pytest.mark.parametrize("chunks", [None, {"y": 64, "x": 64}])
+def test_a_file_that_is_read_chunk_by_chunk_does_not_stay_in_memory(tmp_path, monkeypatch, chunks):
+    values = np.arange(2048 * 2048, dtype="u4").reshape(2048, 2048)
+    np.save(tmp_path / "a.npy", values)
+    resident = []
+    for most in (2**40, 1):
+        monkeypatch.setattr(byte_readers, "_MOST_RESIDENT", most)
+        with imload(tmp_path / "a.npy", chunks=chunks) as ds:
+            for y, x in np.ndindex(32, 32):
+                part = {"y": slice(64 * y, 64 * y + 64), "x": slice(64 * x, 64 * x + 64)}
+                assert ds.image.isel(part).values[1, 2] == values[64 * y + 1, 64 * x + 2]
+            resident.append(_resident(tmp_path / "a.npy"))
+    assert resident[1] < values.nbytes / 4 < resident[0]
+
+
+def _resident(path):
+    """Bytes of the memory maps of a file that are in memory."""
+    told = Path("/proc/self/smaps").read_text().split(str(path))[1:]
+    return sum(int(re.search(r"Rss:\s+(\d+) kB", one)[1]) for one in told) * 1024
 
 
 @pytest.mark.parametrize("known", [False, True])

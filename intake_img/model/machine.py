@@ -14,7 +14,7 @@ from intake_img.errors import TooLargeError
 _PAGE = 4096  # bytes
 _LARGE = 2**20
 
-__all__ = ["cpus", "empty", "memory", "on_this_machine", "overlapping", "threads", "unguided"]
+__all__ = ["cpus", "empty", "mapped_memory", "memory", "on_this_machine", "overlapping", "threads", "unguided"]
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -50,6 +50,15 @@ def memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on this platform
         return 2**40
+
+
+def mapped_memory() -> int:
+    """Return the bytes of mapped files that are in the memory of this process; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as stream:
+            return int(stream.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def cpus() -> int:

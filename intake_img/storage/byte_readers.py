@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import mmap
 import os
 import weakref
@@ -18,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from intake_img.errors import FormatError
+from intake_img.model.machine import mapped_memory
 
 if TYPE_CHECKING:
     from intake_img.storage.files import File
@@ -30,6 +32,9 @@ _KEPT: dict[int, mmap.mmap] = {}
 _MOST_KEPT = 4  # each holds a descriptor of its own
 _MOST_SHARED = 2**22  # bytes of a window up to which it is in one of these, where its pages can be given back
 _GIVES_BACK = hasattr(mmap, "MADV_DONTNEED")  # not on Windows
+_MOST_RESIDENT = 2**29  # bytes of mapped files in memory, which count as memory of the process, e.g. of a dask worker
+_USES = itertools.count(1)
+_LOOK = 16  # uses of maps between looks at how much of them is in memory
 _OPENED: ContextVar[list[ByteReader] | None] = ContextVar("readers opened", default=None)
 
 
@@ -185,6 +190,9 @@ class LocalBytes(ByteReader):
             found = mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)
             self._map = weakref.ref(found)
             _keep(self._fd, found)
+        if _GIVES_BACK and not next(_USES) % _LOOK and mapped_memory() > _MOST_RESIDENT:
+            for kept in list(_KEPT.values()):
+                kept.madvise(mmap.MADV_DONTNEED)
         return found
 
     def ranges(self, offsets: Sequence[int], counts: Sequence[int]) -> list[bytes]:
