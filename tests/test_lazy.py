@@ -414,7 +414,6 @@ assert not failed, failed
     ("half", "driver", "needed"),
     [
         ("dask.config", "bdv", "h5py"),
-        ("dask._expr", "bdv", "h5py"),
         ("zarr.api", "omezarr", "zarr"),
     ],
 )
