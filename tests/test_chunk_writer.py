@@ -86,6 +86,26 @@ def test_it_pickles(tmp_path, monkeypatch):
         assert files(store / "0") == before
 
 
+@pytest.mark.parametrize("options", [{}, {"shards": {"z": 2, "y": 48, "x": 16}}])
+def test_workers_replace_complete_files(tmp_path, monkeypatch, options):
+    """A worker that was taken for dead may still write a block that another one writes again."""
+    imsave(image("u2", lazy=False), tmp_path / "a.zarr", chunks=16, **options)
+    made = chunk_writer(zarr.open_array(tmp_path / "a.zarr" / "0", mode="r+"), 0)
+    values = zarr.open_array(tmp_path / "a.zarr" / "0", mode="r")[:]
+    before, replaced = files(tmp_path / "a.zarr" / "0"), []
+
+    def replace(source, target):
+        assert source != target
+        replaced.append((Path(source).read_bytes(), Path(target).read_bytes()))
+        Path(source).replace(target)
+
+    monkeypatch.setattr(module, "replace", replace)
+    made.write(tuple(slice(0, n) for n in values.shape), values, atomic=True)
+    assert len(replaced) == len(before) - 1  # all but zarr.json
+    assert all(new == old for new, old in replaced)
+    assert files(tmp_path / "a.zarr" / "0") == before
+
+
 def test_chunks_in_memory_are_neither_copied_nor_named_twice(tmp_path, monkeypatch):
     values = np.ones((3, 32, 32), "u2")
     seen = []

@@ -12,6 +12,7 @@ import struct
 import warnings
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -253,6 +254,20 @@ def test_dicom_of_compressed_frames(film, tmp_path, syntax, fragments, table):
         counts.append(assert_first_of(ds, whole) // 480)
     assert counts == sorted(set(counts))
     assert counts[-1] == 11
+
+
+def test_dicom_of_too_many_fragments(film, tmp_path, monkeypatch):
+    """They are not followed, so that it is not known what is lost."""
+    compressed(film[0], tmp_path / "whole.dcm", "RLELossless", 1, False)
+    path = cut(tmp_path / "a.dcm", (tmp_path / "whole.dcm").read_bytes(), 0.7)
+    for name, uri, advice in (
+        ("_MOST_LOCAL", path, "cut off$"),
+        ("_MOST_REMOTE", f"memory://{tmp_path}/a.dcm", "copy"),
+    ):
+        monkeypatch.setattr(f"intake_img.formats.dicom.cut.{name}", 5)
+        fsspec.filesystem("memory").pipe(f"{tmp_path}/a.dcm", path.read_bytes())
+        with pytest.warns(UserWarning, match=f"more than 5 fragments .* it may have been .*{advice}"):
+            imload(uri).close()
 
 
 @pytest.mark.parametrize("name", ["sm_image", "sm_image_jpegls", "seg_image_sm_dots_tiled_full"])

@@ -122,6 +122,30 @@ def test_odd_values_are_left_to_pydicom(vr, data):
     assert elements.value_of(raw) is elements.UNSURE
 
 
+def nested(implicit, depth, **values):
+    """The bytes of a sequence in a sequence ..., whose innermost item holds some values."""
+    item = pydicom.Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    for _ in range(depth):
+        around = pydicom.Dataset()
+        around.PlanePositionSequence = [item]
+        item = around
+    fp = pydicom.filebase.DicomBytesIO()
+    fp.is_implicit_VR, fp.is_little_endian = implicit, True
+    pydicom.filewriter.write_sequence(fp, pydicom.DataElement(0x52009230, "SQ", [item]), ["iso8859"])
+    return fp.getvalue()
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_items_with_characters_palettes_or_depth_of_their_own_are_left_to_pydicom(implicit):
+    assert elements.items_of(nested(implicit, 3, FrameLabel="a", Rows=7), implicit, True) is not elements.UNSURE
+    for odd in ({"SpecificCharacterSet": "ISO_IR 192"}, {"RedPaletteColorLookupTableDescriptor": [0, 0, 16]}):
+        for depth in (0, 2):
+            assert elements.items_of(nested(implicit, depth, Rows=7, **odd), implicit, True) is elements.UNSURE
+    assert elements.items_of(nested(implicit, 40, Rows=7), implicit, True) is elements.UNSURE
+
+
 def test_texts_in_other_characters_are_left_to_pydicom():
     assert elements.spells_ascii("utf8")
     assert not elements.spells_ascii("utf-16")

@@ -6,12 +6,12 @@ import contextlib
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError, MissingExtraError
+from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import option
@@ -19,6 +19,7 @@ from intake_img.formats.photons import RECORDS, check_markers, complete_records,
 from intake_img.formats.volumes import warn_of_rest
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image
+from intake_img.model.packages import imported
 from intake_img.storage.files import File
 
 __all__ = ["Ptu", "PtuSource"]
@@ -60,21 +61,18 @@ class _Photons(StoredArray):
 
 class _PtuHandle(Handle):
     def __init__(self, file: File, options: PtuOptions) -> None:
-        try:
-            import ptufile
-        except ImportError as exc:
-            raise MissingExtraError("ptufile", "flim", "reading PicoQuant PTU") from exc
+        ptufile = imported("ptufile", "flim", "reading PicoQuant PTU")
         self.summed = options.summed
         with contextlib.ExitStack() as stack:
             self.source = stack.enter_context(contextlib.closing(file.open()))
             stream = stack.enter_context(self.source.stream())
-            self.ptu = stack.enter_context(ptufile.PtuFile(cast(Any, stream)))
+            self.ptu = stack.enter_context(ptufile.PtuFile(stream))
             lost = missing_records(self.ptu, self.source.size)
             self._check(file, lost)
             check_markers(self.ptu, file)
             if lost:
                 stream = stack.enter_context(self.source.stream())
-                whole, self.ptu = self.ptu, stack.enter_context(ptufile.PtuFile(cast(Any, stream)))
+                whole, self.ptu = self.ptu, stack.enter_context(ptufile.PtuFile(stream))
                 self.ptu.tags[RECORDS] = complete_records(whole, self.source)
             self.shape = self.ptu.shape
             if lost:

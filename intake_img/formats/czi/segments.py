@@ -105,14 +105,15 @@ def _segments(source: ByteReader, positions: dict[bytes, int]) -> dict[bytes, _F
         name, allocated, used = _SEGMENT.unpack_from(head)
         if name.rstrip(b"\0") != kind:
             continue
-        start, counts[kind] = position + _LEADS[kind], int.from_bytes(head[32:36], "little", signed=True)
-        length = {_METADATA: counts[kind], _ATTACHMENTS: 128 * max(0, counts[kind])}.get(
-            kind, max(used, allocated if used <= 0 else 0) + 32 - _LEADS[kind]
-        )
-        if kind != _METADATA:
-            length = max(0, min(length, source.size - start))
-        if 0 <= length <= min(source.size - start, METADATA_BYTES if kind == _METADATA else source.size):
-            places[kind] = start, length
+        start, rest = position + _LEADS[kind], source.size - position - _LEADS[kind]
+        count = counts[kind] = int.from_bytes(head[32:36], "little", signed=True)
+        if kind == _METADATA:
+            if 0 <= count <= min(rest, METADATA_BYTES):  # a part of the text would tell nothing
+                places[kind] = start, count
+            continue
+        segment = used if used > 0 else max(0, allocated)
+        length = 128 * count if kind == _ATTACHMENTS else segment + 32 - _LEADS[kind]
+        places[kind] = start, max(0, min(length, rest))
     bodies = source.ranges([p for p, _ in places.values()], [n for _, n in places.values()])
     return {kind: _Found(data, counts[kind]) for kind, data in zip(places, bodies, strict=True)}
 

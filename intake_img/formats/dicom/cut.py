@@ -96,11 +96,12 @@ def _framed(header: DicomHeader, source: ByteReader) -> list[list[Fragment]] | N
 
 
 def _walked(source: ByteReader, start: int) -> _Walk | None:
-    """Follow the fragments; None if they are too many to follow, or what is met is no fragment."""
+    """Follow the fragments; None if what is met is no fragment, or, with a warning, if they are too many to follow."""
     table: Sequence[int] = ()
     fragments: list[Fragment] = []
     at, first = start, start
-    for number in range(_MOST_LOCAL if source.file.local else _MOST_REMOTE):
+    most = _MOST_LOCAL if source.file.local else _MOST_REMOTE
+    for number in range(most):
         if at + 8 > source.size:
             return _Walk(table, fragments, first, False)
         head = source.ranges([at], [8])[0]
@@ -117,6 +118,12 @@ def _walked(source: ByteReader, start: int) -> _Walk | None:
             table = np.frombuffer(source.ranges([at + 8], [length // 4 * 4])[0], "<u4").tolist()
             first = at + 8 + length
         at += 8 + length
+    advice = "" if source.file.local else "; copy it to a local disk to find out"
+    warnings.warn(
+        f"{source.file}: more than {most} fragments of pixels and no end of them in the last bytes: it may have been "
+        f"cut off{advice}",
+        stacklevel=2,
+    )
     return None
 
 

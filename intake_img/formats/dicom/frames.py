@@ -19,6 +19,7 @@ from intake_img.formats.base import Handle, PlaneArray, StoredArray
 from intake_img.formats.dicom.cut import decoded_alone
 from intake_img.formats.dicom.header import DicomHeader, whole_number
 from intake_img.model.chunks import Region
+from intake_img.model.packages import imported
 from intake_img.storage.files import ByteReader
 from intake_img.storage.raw import map_raw, read_raw
 
@@ -120,10 +121,7 @@ class DecodedFrames(PlaneArray):
                 raise
 
     def _jpeg(self, number: int) -> np.ndarray:
-        try:
-            import imagecodecs
-        except ImportError as exc:
-            raise MissingExtraError("imagecodecs", "codecs", "decoding lossless and 12-bit JPEG") from exc
+        imagecodecs = imported("imagecodecs", "codecs", "decoding lossless and 12-bit JPEG")
         decode = imagecodecs.jpeg_decode if self.header.syntax.endswith(".51") else imagecodecs.ljpeg_decode
         return np.asarray(decode(self._compressed(number)))
 

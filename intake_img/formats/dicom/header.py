@@ -12,8 +12,9 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from intake_img.errors import FormatError, MissingExtraError
+from intake_img.errors import FormatError
 from intake_img.formats.dicom.elements import UNSURE, Item, keyword_of, spells_ascii, type_of, value_of
+from intake_img.model.packages import imported
 from intake_img.model.process_state import Overlapping, quiet
 from intake_img.storage.files import ByteReader, File
 from intake_img.storage.inflated import Inflated
@@ -181,11 +182,7 @@ def _public_elements(ds: Any) -> list[tuple[int, Any]]:
 
 
 def _pydicom() -> Any:
-    try:
-        import pydicom
-    except ImportError as exc:
-        raise MissingExtraError("pydicom", "dicom", "reading DICOM") from exc
-    return pydicom
+    return imported("pydicom", "dicom", "reading DICOM")
 
 
 _UNCHECKED = Overlapping(lambda: _pydicom().config.disable_value_validation())

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, MissingExtraError
+from intake_img.errors import CannotWriteError
 from intake_img.formats.compression import none_of
 from intake_img.formats.dicom.describe import CREATOR, RECORD
 from intake_img.model.affine import Affine
 from intake_img.model.axes import RGB
 from intake_img.model.image import Image
+from intake_img.model.packages import imported
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import convert
 from intake_img.storage.streams import iter_planes
@@ -31,10 +32,7 @@ _SIDE = 2**16 - 1
 
 def write_dicom(image: Image, path: str, compress: Any, progress: Callable[[int], None] | None) -> None:
     """Write an image; see `Dicom.write`."""
-    try:
-        import pydicom
-    except ImportError as exc:
-        raise MissingExtraError("pydicom", "dicom", "writing DICOM") from exc
+    pydicom = imported("pydicom", "dicom", "writing DICOM")
     none_of(compress, "DICOM files are written uncompressed")
     pixels, axes, colour = _arranged(image)
     signed = pixels.dtype == np.int16

@@ -9,9 +9,10 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from intake_img.errors import FormatError, MissingExtraError
+from intake_img.errors import FormatError
 from intake_img.formats.lif.memory_blocks import FileBlock, Picture, PictureBlock, neighbour
 from intake_img.formats.volumes import warn_of_rest
+from intake_img.model.packages import imported
 from intake_img.storage.files import ByteReader, File
 
 __all__ = ["LifImage", "Tree"]
@@ -78,10 +79,7 @@ class Tree:
                 yield LifImage(name, element, self._block(file, kind, element, blocks))
 
     def _parsed(self, file: File) -> tuple[Element, Mapping[str, Any], str]:
-        try:
-            import liffile
-        except ImportError as exc:
-            raise MissingExtraError("liffile", "lif", "reading Leica LIF") from exc
+        liffile = imported("liffile", "lif", "reading Leica LIF")
         source = self._reader(file)
         with source.stream() as stream, liffile.LifFile(stream) as document:
             if document.type.name not in ("LIF", "LOF", "XLIF", "XLEF", "XLCF"):

@@ -8,12 +8,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError, MissingExtraError
+from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.nd2.describe import axis_facts, loops_of, pixel_size
@@ -22,6 +22,7 @@ from intake_img.formats.nd2.frame_layout import frame_of
 from intake_img.formats.probe import Probe
 from intake_img.formats.samples import packaged
 from intake_img.model.image import Image
+from intake_img.model.packages import imported
 from intake_img.storage.files import File
 
 __all__ = ["Nd2", "Nd2Source"]
@@ -49,16 +50,13 @@ class _Nd2Handle(Handle):
             warnings.warn(f"{file}: {fault}", stacklevel=2)
 
     def _parse(self) -> None:
-        try:
-            import nd2
-        except ImportError as exc:
-            raise MissingExtraError("nd2", "nd2", "reading Nikon ND2") from exc
+        nd2 = imported("nd2", "nd2", "reading Nikon ND2")
         if not self.chunks.described:
             raise FormatError(
                 f"{self.source.file} was cut off: {self.chunks.frames} frames are there, but their size is lost with "
                 "the attributes of the image behind them; copy it again, or repair it in NIS-Elements"
             )
-        with self.chunks.stream() as stream, nd2.ND2File(cast(Any, stream)) as document:
+        with self.chunks.stream() as stream, nd2.ND2File(stream) as document:
             self.attributes, self.experiment = document.attributes, document.experiment
             known = self.chunks.detailed
             self.metadata: Any = document.metadata if known else None

@@ -90,8 +90,11 @@ class ChunkWriter:
         counts = [s // c for s, c in zip(self.shard or (), self.chunk, strict=True)]
         index = np.full((*counts, 2), EMPTY, "<u8")
         places = sorted(_places(data.shape, self.chunk), key=partial(_morton, counts))
-        encode = lambda at: self._bytes(_part(data, at, self.chunk))  # noqa: E731
         found, end = [], 0
+
+        def encode(at: Place) -> Any:
+            return self._bytes(_part(data, at, self.chunk))
+
         for at, content in zip(places, (pool.map if pool else map)(encode, places), strict=True):
             if content is not None:
                 size = memoryview(content).nbytes

@@ -23,12 +23,7 @@ from intake_img.errors import CannotWriteError
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.chunk_writer import chunk_writer
 from intake_img.formats.omezarr.parallel import Filling, Written, add_level, add_together
-from intake_img.formats.omezarr.store import (
-    Halved,
-    chunk_shape,
-    shard_shape,
-    write_pixels,
-)
+from intake_img.formats.omezarr.store import Halved, chunk_shape, shard_shape, write_pixels
 from intake_img.formats.omezarr.target import Target
 from intake_img.formats.omezarr.windows import LONGEST, Extremes, Window
 from intake_img.model.blocks import is_computed
