@@ -421,3 +421,32 @@ def test_another_thread_may_import_a_package_at_the_first_use(half, driver, need
     pytest.importorskip(needed)
     done = subprocess.run([sys.executable, "-c", _FIRST_USE, half, driver], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+_FIRST_READ = """
+import sys, threading, time
+import numpy as np, zarr
+from intake_img.formats.omezarr.store import read_array
+
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == "zarr.buffer.gpu":
+            begun.set()
+            time.sleep(0.5)
+
+array = zarr.create_array({}, shape=(4, 4), dtype="u1")
+assert "zarr.buffer" not in sys.modules
+begun = threading.Event()
+sys.meta_path.insert(0, Slow())
+other = threading.Thread(target=__import__, args=("zarr.buffer",))
+other.start()
+assert begun.wait(10)
+read_array(array, (slice(0, 4), slice(0, 4)), np.empty((4, 4), "u1"))
+other.join()
+"""
+
+
+def test_two_threads_may_read_through_zarr_for_the_first_time():
+    pytest.importorskip("zarr")
+    done = subprocess.run([sys.executable, "-c", _FIRST_READ], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -130,13 +130,12 @@ def read_array(array: Any, region: Region, out: np.ndarray, folder: File | None 
     folder : File, optional
         Of the array. On an object store a listing tells which chunks are missing, if that takes fewer requests.
     """
-    import zarr
-    import zarr.buffer.cpu
+    from zarr import buffer  # not a part of it, which may be there before the whole
 
     lacking: Any = getattr(array.store, "lacking", None)
     missing = _missing(array, region, folder) if lacking is not None and folder is not None else []
     with lacking(missing) if missing else contextlib.nullcontext():
-        array.get_basic_selection(region, out=zarr.buffer.cpu.NDBuffer.from_numpy_array(out))
+        array.get_basic_selection(region, out=buffer.cpu.NDBuffer.from_numpy_array(out))
 
 
 def _missing(array: Any, region: Region, folder: File) -> list[str]:
