@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.variables import lazy
+from intake_img.accessor.variables import lazy, native
 from intake_img.errors import AxesError
 from intake_img.model.datasets import spacing_of
 from intake_img.model.units import convert, differ
@@ -69,6 +69,7 @@ def aligned(
         if they have no sample in common, or if lengths differ along an axis without coordinates. The error names the
         axis and the offset.
     """
+    array = native(array)
     for axis in [a for a in array.dims if a in reference.dims]:
         if axis not in array.coords or axis not in reference.coords:
             if array.sizes[axis] != reference.sizes[axis]:

@@ -14,7 +14,7 @@ from intake_img.accessor.coloc import Coloc, detect_blobs
 from intake_img.accessor.methods import method_of
 from intake_img.accessor.patches import Patches, patches
 from intake_img.accessor.processing import Processing
-from intake_img.accessor.variables import first_image
+from intake_img.accessor.variables import first_image, native
 from intake_img.errors import AxesError
 from intake_img.model.affine import Affine, Space
 from intake_img.model.axes import spell
@@ -47,28 +47,36 @@ class ImgAccessor(Processing):
     """
 
     def __init__(self, obj: xr.Dataset | xr.DataArray) -> None:
-        self._obj = obj
+        self._given: Any = obj
+
+    @property
+    def _obj(self) -> Any:  # not kept: xarray keeps the accessor as long as the object
+        return native(self._given)
+
+    @property
+    def _main(self) -> xr.DataArray:
+        return self._given if isinstance(self._given, xr.DataArray) else first_image(self._given)
 
     @property
     def _first(self) -> xr.DataArray:
-        return self._obj if isinstance(self._obj, xr.DataArray) else first_image(self._obj)
+        return native(self._main)
 
     @property
     def axes(self) -> str:
         """Axes of the image, in their order, e.g. ``"tczyx"``."""
-        return spell(tuple(map(str, self._first.dims)))
+        return spell(tuple(map(str, self._main.dims)))
 
     @property
     def spacing(self) -> dict[str, float]:
         """Distance of neighbouring samples for each axis, if known, in `units`."""
-        first = self._first
+        first = self._main
         found = {str(a): spacing_of(first[a]) for a in first.dims if a in first.coords}
         return {a: s for a, s in found.items() if s is not None}
 
     @property
     def units(self) -> dict[str, str]:
         """Unit of the coordinate of each axis, if known, e.g. ``{"y": "µm"}``."""
-        first = self._first
+        first = self._main
         return {str(a): str(u) for a in first.dims if a in first.coords and (u := first[a].attrs.get("units"))}
 
     def affine(self, space: Space = "RAS+") -> np.ndarray | None:
@@ -86,18 +94,18 @@ class ImgAccessor(Processing):
             Maps ``(index of x, of y, of z, 1)`` of this image to the space, in the unit of its coordinates. Crops and
             strides are taken into account. None if the file states no position, or a coordinate was dropped.
         """
-        found = Affine.of(self._obj.attrs)
+        found = Affine.of(self._given.attrs)
         if found is None:
             return None
         try:
-            return found.at({str(a): c.values for a, c in self._first.coords.items()}).to(space)
+            return found.at({str(a): c.values for a, c in self._main.coords.items()}).to(space)
         except AxesError:
             return None
 
     @property
     def channels(self) -> list[str] | None:
         """Names of the channels; None if they are unknown."""
-        return [str(c) for c in self._obj["c"].values.ravel()] if "c" in self._obj.coords else None
+        return [str(c) for c in self._given["c"].values.ravel()] if "c" in self._given.coords else None
 
     @property
     def coloc(self) -> Coloc:
@@ -178,21 +186,21 @@ class ImgAccessor(Processing):
     @property
     def scene(self) -> str | None:
         """Name of the image in its file."""
-        return self._obj.attrs.get("scene")
+        return self._given.attrs.get("scene")
 
     @property
     def scenes(self) -> list[str]:
         """Names of all images in the file; empty for data that do not come from a file."""
-        scenes = self._obj.attrs.get("scenes", [])  # NetCDF turns a list of one text into a text
+        scenes = self._given.attrs.get("scenes", [])  # NetCDF turns a list of one text into a text
         return [scenes] if isinstance(scenes, str) else [str(s) for s in scenes]
 
     @property
     def header(self) -> dict[str, Any]:
         """The format's own header; empty if there is none."""
-        return json.loads(self._obj.attrs.get("fileheader") or "{}")
+        return json.loads(self._given.attrs.get("fileheader") or "{}")
 
     def __repr__(self) -> str:
-        return display.as_text(display.summary(self._obj))
+        return display.as_text(display.summary(self._given))
 
     def _repr_html_(self) -> str:
         from intake_img.formats.registry import public_header
@@ -202,8 +210,8 @@ class ImgAccessor(Processing):
             header = self.header
         shown = None
         if isinstance(header, Mapping):
-            shown = public_header(header, str(self._obj.attrs.get("driver", "")))  # notebooks are published
-        return display.as_html(display.summary(self._obj), shown)
+            shown = public_header(header, str(self._given.attrs.get("driver", "")))  # notebooks are published
+        return display.as_html(display.summary(self._given), shown)
 
     def to_napari(self, viewer: napari.Viewer | None = None) -> napari.Viewer:
         """Show the image in napari, lazily: a layer for each channel, and for labels.

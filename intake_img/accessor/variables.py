@@ -38,6 +38,7 @@ __all__ = [
     "lacking_plane",
     "lazy",
     "memory_chunks",
+    "native",
     "reduced",
     "sized",
     "spatial_axes",
@@ -137,6 +138,27 @@ def first_image(ds: xr.Dataset) -> xr.DataArray:
     if "image" in ds.data_vars:
         return ds["image"]
     return next((v for v in ds.data_vars.values() if is_image(v)), next(iter(ds.data_vars.values())))
+
+
+def native(obj: XarrayObject) -> XarrayObject:
+    """Return the object with all numbers in native byte order, lazily where they are lazy; unchanged if they are.
+
+    Kernels may view numbers as bits, and ufuncs refuse other byte orders as a dtype.
+    """
+    if isinstance(obj, xr.DataArray):
+        return obj if obj.dtype.isnative else obj.copy(data=_native(obj))
+    changed = {n: obj[n].copy(data=_native(obj[n])) for n, v in obj.variables.items() if _foreign(obj, n, v)}
+    return obj.assign(changed) if changed else obj
+
+
+def _foreign(ds: xr.Dataset, name: Hashable, variable: xr.Variable) -> bool:
+    return not variable.dtype.isnative and name not in ds.coords
+
+
+def _native(array: xr.DataArray) -> Any:
+    data = data_of(array.variable)
+    data = data.dask() if isinstance(data, Pixels) else data
+    return data.astype(data.dtype.newbyteorder("="))
 
 
 def each_image(obj: XarrayObject, change: Callable[[xr.DataArray], xr.DataArray]) -> XarrayObject:

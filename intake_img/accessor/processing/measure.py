@@ -12,7 +12,7 @@ from intake_img.accessor.arguments import choice
 from intake_img.accessor.processing.components import labelled
 from intake_img.accessor.processing.object_results import derived
 from intake_img.accessor.processing.regions import by_channel, measured
-from intake_img.accessor.variables import images
+from intake_img.accessor.variables import images, native
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
 from intake_img.model.typed import LayerLike, Units
@@ -208,7 +208,7 @@ def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataA
         if missing := [d for d in label_array.dims if d not in image.dims]:
             raise AxesError(f"the labels have the axis {missing[0]!r}, which the image, {axes!r}, lacks")
         image = aligned("the image", image, label_array, cover=True, other="the label image")
-    return label_array, image
+    return native(label_array), image
 
 
 def _variable(obj: xr.Dataset, argument: str, given: Any) -> Any:
