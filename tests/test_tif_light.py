@@ -297,3 +297,34 @@ def test_one_read_of_a_small_file(tmp_path) -> None:
         assert len(light.light_tiff(source).frames) == 3
     source.close()
     assert ranges.call_count == 1
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("byteorder", "<>")
+@pytest.mark.parametrize("change", ["nothing", "offset", "count", "width", "no offset", "end", "loop", "skipped"])
+def test_one_of_many_directories_is_not_like_the_others(tmp_path, big: bool, byteorder: str, change: str) -> None:
+    values = np.arange(120 * 64, dtype="u2").reshape(120, 8, 8)
+    options = {"compression": "zlib", "photometric": "minisblack", "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(tmp_path / "a.tif", values, bigtiff=big, byteorder=byteorder, **options)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        tif.pages.useframes = False
+        tags, chain = tif.pages[60].tags, [page.offset for page in tif.pages]
+        (offset,), (count,) = (tif.pages[7].tags[code].value for code in (273, 279))
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    kind = light._KINDS[bytes(content[:4])]
+    code, number = {"offset": (273, offset), "count": (279, count), "width": (256, 9), "no offset": (273, 0)}.get(
+        change, (256, 8)
+    )
+    stored = np.array(number, byteorder + {3: "u2", 4: "u4", 16: "u8"}[tags[code].dtype]).tobytes()
+    link = kind.link.pack({"end": 0, "loop": chain[20], "skipped": chain[63]}.get(change, chain[61]))
+    after = chain[60] + kind.number.size + len(tags) * kind.entry.size
+    for at, data in ((tags[code].valueoffset, stored), (after, link)):
+        content[at : at + len(data)] = data
+    (tmp_path / "a.tif").write_bytes(content)
+    if change not in ("nothing", "offset", "count"):
+        assert simple(tmp_path / "a.tif") is None
+        return
+    assert agrees(tmp_path / "a.tif")
+    layout = simple(tmp_path / "a.tif")[0].levels[0]
+    assert (layout.offsets[60, 0] == offset) == (change == "offset")
+    assert (layout.counts[60, 0] == count) or change != "count"

@@ -8,6 +8,7 @@ attributes of tifffile's that the rest of this package uses, with the same value
 from __future__ import annotations
 
 import io
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
@@ -22,6 +23,7 @@ from intake_img.storage.turns import ProcessLock
 __all__ = ["Doubtful", "LightPage", "LightTiff", "light_tiff", "need"]
 
 _WINDOW = 2**14  # bytes that are read together
+_CHAIN = 2**16  # bytes of directories that are compared together
 _MOST_PAGES, _MOST_TAGS = 2**16, 64
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 16: 8}
 _WHOLE = {3: "H", 4: "I", 16: "Q"}
@@ -239,6 +241,15 @@ class LightTiff:
     def first(self) -> LightPage:
         return LightPage(self.tags, self.frames[0])
 
+    @cached_property
+    def in_one_piece(self) -> bool:
+        """Whether the strips or tiles of all pages follow one another, and are as long as pixels not compressed."""
+        starts = np.array([frame.dataoffsets for frame in self.frames])
+        counts = np.array([frame.databytecounts for frame in self.frames])
+        full = math.prod(self.first.shape) * self.first.dtype.itemsize
+        follow = (starts + counts).ravel()[:-1] == starts.ravel()[1:]
+        return bool(follow.all() and (counts.sum(axis=1) == full).all())
+
 
 class _Names(NamedTuple):
     compression: Callable[[int], Any]
@@ -292,9 +303,39 @@ def _tiff(data: _Bytes) -> LightTiff:
             block = model.block
             need(_geometry(model.entries) == geometry and {code for code, *_ in model.entries} <= _KNOWN)
         tiff.frames.append(LightFrame(kind, offset, *(_place(data, kind, block, *field) for field in model.places)))
-        (offset,) = kind.link.unpack(block[-kind.link.size :])
+        last, (offset,) = offset, kind.link.unpack(block[-kind.link.size :])
+        if len(tiff.frames) > 1:
+            row = _row(data, kind, model, offset, offset - last)
+            need(seen.isdisjoint(frame.offset for frame in row))
+            seen.update(frame.offset for frame in row)
+            tiff.frames += row
+            offset += len(row) * (offset - last)
     _check_geometry(tiff)
     return tiff
+
+
+def _row(data: _Bytes, kind: _Kind, model: _Directory, start: int, step: int) -> list[LightFrame]:
+    """Return the pages of directories at equal distances from `start` that say the same as `model`, but the last."""
+    block, width, count = model.block, kind.link.size, min(_CHAIN, data.size - start) // max(step, 1)
+    if count < 2 or step < len(block) or any(n * _SIZES[dtype] > width for _, dtype, n in model.places):
+        return []
+    rows = np.frombuffer(data.at(start, count * step), "u1").reshape(count, step)[:, : len(block)]
+    free = np.zeros(len(block), bool)
+    for at in (*(at for at, *_ in model.places), len(block) - width):
+        free[at : at + width] = True
+    offsets = range(start, start + count * step, step)
+    links = _numbers(rows, kind, len(block) - width, kind.wide, 1)[:, 0]
+    good = ((rows == np.frombuffer(block, "u1")) | free).all(axis=1) & (links == np.add(offsets, step))
+    found = count if good.all() else int(good.argmin())
+    fields = [_numbers(rows[:found], kind, at, _WHOLE[dtype], n) for at, dtype, n in model.places]
+    need(all(field.all() for field in fields))
+    return [LightFrame(kind, *page) for page in zip(offsets, *(map(tuple, f.tolist()) for f in fields), strict=False)]
+
+
+def _numbers(rows: np.ndarray, kind: _Kind, at: int, letter: str, count: int) -> np.ndarray:
+    """Return `count` numbers that stand in each of the rows of bytes at column `at`."""
+    dtype = np.dtype(kind.byteorder + letter)
+    return np.ascontiguousarray(rows[:, at : at + count * dtype.itemsize]).view(dtype)
 
 
 class _Directory(NamedTuple):

@@ -67,7 +67,9 @@ def _scene(tiff: Any, series: _Series, file: File, source: ByteReader) -> tuple[
     page, ome = tiff.first, series.ome
     planes = [(a, n) for a, n in zip(series.axes, series.shape, strict=True) if n > 1 or a in series.kept]
     axes = "".join(a for a, _ in planes) + page.axes
-    stored = StoredPages(axes, (*(n for _, n in planes), *page.shape), [page, *tiff.frames[1:]], page)
+    joined = page.compression == 1 and not page.is_tiled and tiff.in_one_piece
+    offset = page.dataoffsets[0] if joined else None
+    stored = StoredPages(axes, (*(n for _, n in planes), *page.shape), [page, *tiff.frames[1:]], page, offset=offset)
     layout, names = layout_of(stored, source, file), axis_names(axes)
     facts = ome_facts(ome) if ome else facts_of(tiff, series.kind, names, layout.shape, page, True)
     header = header_of(tiff, series.kind, page, series.document.text if series.document else None)
@@ -107,10 +109,7 @@ def _one_piece(tiff: LightTiff) -> bool:
     padded = page.is_tiled and (page.shape[1] != page.tilewidth or page.shape[0] % page.tilelength)
     if len(tiff.frames) == 1 or page.compression != 1 or padded:  # tifffile reads each page
         return True
-    starts = np.array([frame.dataoffsets for frame in tiff.frames])
-    counts = np.array([frame.databytecounts for frame in tiff.frames])
-    follow = (starts + counts).ravel()[:-1] == starts.ravel()[1:]
-    return bool(follow.all() and (counts.sum(axis=1) == math.prod(page.shape) * page.dtype.itemsize).all())
+    return tiff.in_one_piece
 
 
 def _shaped(tiff: LightTiff, text: str) -> _Series:
