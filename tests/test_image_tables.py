@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import sys
 from unittest import mock
 
 import intake
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from thoroughness import examples
 
 from intake_img import imsave, open_catalog, open_table, scan, write_catalog, write_table
-from intake_img.catalog import ImageTable, seldom, validate
+from intake_img.catalog import ImageTable, backends, seldom, spoken, validate
 from intake_img.catalog.seldom import holding, holding_in_any_case
 from intake_img.errors import CatalogError
 
@@ -324,7 +325,7 @@ def test_of_many_rows_only_the_columns_that_a_search_names_are_read(tmp_path):
     assert not table.images.columns
     expected = sum(1 for k in range(n) if k % 7 == 0 and k % 10 / 10 < 0.5 and k % 2 == 0)
     assert len(table.search(channels="DAPI", spacing_x="<0.5", text="mitosis")) == expected
-    assert set(table.images.columns) == {"channels", "spacing_x", "text"}
+    assert set(table.images.columns) == {"channels", "spacing_x"}  # texts are not kept
 
 
 def test_items_of_stac_open_as_the_images_do(table, plate):
@@ -437,10 +438,15 @@ def test_a_word_across_two_texts_is_in_neither():
     assert np.flatnonzero(holding(column, "aa")).tolist() == [1]
 
 
+def test_letters_that_have_ascii_in_lower_case():
+    letters = map(chr, range(128, sys.maxunicode + 1))
+    assert "".join(c for c in letters if any(x.isascii() for x in c.casefold())) == seldom.FOLDED
+
+
 @given(
-    st.lists(st.none() | st.text("aAbB@`_\x7fzZ[{", max_size=6), min_size=1, max_size=60),
-    st.text("ab@`_\x7fz[{", min_size=1, max_size=3),
-    st.sampled_from(["", "b", "a", "\u00b5", "\u212a"]),
+    st.lists(st.none() | st.text("aAbBkS@`_\x7fzZ[{\u00b5", max_size=6), min_size=1, max_size=60),
+    st.text("abks@`_\x7fz[{", min_size=1, max_size=3) | st.just("\u03bc"),
+    st.sampled_from(["", "b", "a", "\u00b5", "\u212a", "\u00df", "\ufb06"]),
     st.data(),
 )
 @examples(200)
@@ -451,7 +457,8 @@ def test_words_in_any_case(texts, word, further, data):
     column = pa.array([*texts, *[further] * 100], pa.string())[start:]
     with mock.patch.object(seldom, "_SPARSE", data.draw(st.sampled_from([1, 10**9]))):
         found = holding_in_any_case(column, word)
-    assert (found is None) == (not further.isascii())
+    said = "".join(t or "" for t in column.to_pylist())
+    assert (found is None) == (bool(set(said) & set(seldom.FOLDED)) or not (word.isascii() or said.isascii()))
     if found is not None:
         assert found.tolist() == [bool(t) and word in t.casefold() for t in column.to_pylist()]
 
@@ -484,13 +491,39 @@ def test_a_search_for_words_finds_what_the_texts_hold(tmp_path_factory, rows, wo
     assert list(table.search(dose=f"<{below}", text=words)) == [n for n in expected if doses[n] < below]
 
 
-@pytest.mark.parametrize("note", ["Control", "\u00dcberstand"])
-def test_texts_are_not_read_for_words_in_ascii(tmp_path, note):
+@given(st.lists(st.text("ab ", max_size=3), max_size=40), st.text("ab ", max_size=3), st.integers(1, 7), st.booleans())
+@examples(40)
+def test_words_are_sought_in_one_row_group_after_another(tmp_path_factory, notes, word, size, before):
+    """Also in few of its rows; by several threads."""
+    pytest.importorskip("pyarrow")
+    path = tmp_path_factory.mktemp("groups") / "a.parquet"
+    entries = {f"x{k}": {"driver": "npy", "args": {"uri": f"{k}.npy"}} for k in range(len(notes))}
+    doses = {f"x{k}": k * 7 % 5 for k in range(len(notes))}
+    told = dict(zip(entries, notes, strict=True))
+    with mock.patch.object(backends, "_BATCH", size), mock.patch.object(backends, "cpus", return_value=3):
+        write_table(entries, path, columns={"note": told, "dose": doses})
+        table = open_table(path).search(dose="<2") if before else open_table(path)
+        found = list(table.search(text=word, name=list(entries)))
+    expected = [n for n in entries if all(w in told[n] for w in word.split()) and not (before and doses[n] >= 2)]
+    assert found == expected
+
+
+@pytest.mark.parametrize("note", ["Control", "\u00b5m", "Fu\u00df"])
+def test_texts_are_not_read_for_words_in_ascii(tmp_path, note, monkeypatch):
+    """Not even for other texts, unless a letter becomes one of ASCII in lower case."""
     pa = pytest.importorskip("pyarrow")
     entries = {f"a{k}": {"driver": "npy", "args": {"uri": f"B{k}.npy"}, "description": "y 4"} for k in range(100)}
     write_table(entries, tmp_path / "a.parquet", columns={"note": {n: f"{note} {n}" for n in entries}})
     table = open_table(tmp_path / "a.parquet")
-    assert list(table.search(text=f"b7 {note.upper()}", driver="npy")) == ["a7", *(f"a{k}" for k in range(70, 80))]
-    assert ("text" in table.images.columns) == (not note.isascii())
+    read, original = [], pa.parquet.ParquetFile.read_row_group
+
+    def read_row_group(self, group, columns, *options):
+        read.extend(columns)
+        return original(self, group, columns, *options)
+
+    monkeypatch.setattr(pa.parquet.ParquetFile, "read_row_group", read_row_group)
+    monkeypatch.setattr(spoken, "_MOST", 0)  # not one by one
+    assert list(table.search(text="b7 A7", driver="npy")) == ["a7", *(f"a{k}" for k in range(70, 80))]
+    assert ("text" in read) == (note == "Fu\u00df")
     whole = pa.parquet.read_table(tmp_path / "a.parquet").to_pylist()  # others read it as before
     assert whole[7]["text"] == f"a7\nb7.npy\ny 4\n{note} a7".casefold()

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from intake_img.catalog.columns import COLUMNS, REPEATED, Condition
-from intake_img.catalog.seldom import holding
-from intake_img.catalog.spoken import SINGULAR, SPOKEN, is_short, spoken_in, words_in
+from intake_img.catalog.spoken import SINGULAR, SPOKEN, has_word, is_short, saying, words_in
 from intake_img.errors import CatalogError
+from intake_img.model.machine import cpus
 from intake_img.model.packages import imported
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
@@ -56,16 +58,21 @@ def opened(file: File, table: str) -> Rows:
 
 
 def written(
-    rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], file: File, table: str, overwrite: bool
+    rows: Iterable[Mapping[str, Any]],
+    kinds: Mapping[str, type],
+    file: File,
+    table: str,
+    overwrite: bool,
+    free: Collection[str] = (),
 ) -> None:
-    """Write a table; an existing file is replaced atomically."""
+    """Write a table, of which some columns are given freely; an existing file is replaced atomically."""
     if is_database(file) and not file.local:
         return _write_sql(rows, kinds, file.path, table, overwrite)
     with replacing(file, overwrite=overwrite) as temporary:
         if is_database(file):
             _write_sql(rows, kinds, f"sqlite:///{temporary}", table, False)
         else:
-            _write_parquet(rows, kinds, str(temporary))
+            _write_parquet(rows, kinds, str(temporary), words_in(kinds, free))
 
 
 # Parquet
@@ -79,10 +86,11 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _write_parquet(rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], path: str) -> None:
+def _write_parquet(
+    rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], path: str, spoken: Sequence[str]
+) -> None:
     pa = _pyarrow()
     types = {str: pa.string(), float: pa.float64(), int: pa.int64()}
-    spoken = words_in(kinds)
     fields = [(name, types[kind]) for name, kind in kinds.items()]
     schema = pa.schema(fields, metadata={SPOKEN: json.dumps(spoken)})
     codecs = {c: "lz4" if c in spoken else "zstd" for c in kinds}  # what searches read is decoded quickly
@@ -104,10 +112,15 @@ def _batches(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapp
 
 
 class ArrowRows:
-    """Rows of a Parquet file; a column is read when it is first needed, and cached."""
+    """Rows of a Parquet file; a column is read when it is first needed, and cached.
 
-    def __init__(self, reader: Any, columns: dict[str, Any], chosen: Any = None) -> None:
+    Words are searched for in one row group after another, by several threads. What they read of local files is not
+    kept: to decode it again takes less time than to get memory for all of it.
+    """
+
+    def __init__(self, reader: Any, columns: dict[str, Any], chosen: Any = None, another: Any = None) -> None:
         self.reader, self.columns, self.chosen = reader, columns, chosen
+        self.another = another  # opens a further reader of the same bytes
         types, schema = _pyarrow().types, reader.schema_arrow
         kind = lambda t: int if types.is_integer(t) else float if types.is_floating(t) else str  # noqa: E731
         self.kinds: Mapping[str, type] = {field.name: kind(field.type) for field in schema}
@@ -116,17 +129,18 @@ class ArrowRows:
     @classmethod
     def opened(cls, file: File) -> ArrowRows:
         pa = _pyarrow()
-        source = file.path
         if not file.local:
             fs, path = file.filesystem()
-            source = fs.open(path)
+            remote = fs.open(path)
         try:
+            source = pa.memory_map(file.path) if file.local else remote
             footer = pa.parquet.read_metadata(source)
             repeated = [c for c in footer.schema.names if c in REPEATED or is_short(footer, c)]
-            reader = pa.parquet.ParquetFile(source, metadata=footer, read_dictionary=repeated, memory_map=file.local)
+            another = partial(pa.parquet.ParquetFile, source, metadata=footer, read_dictionary=repeated)
+            reader = another()
         except (pa.ArrowException, OSError) as exc:
             raise CatalogError(f"{file} cannot be read as Parquet: {str(exc)[:200]}") from exc
-        found = cls(reader, {})
+        found = cls(reader, {}, None, another if file.local else None)
         if missing := [c for c in ("name", "uri", "driver") if c not in found.kinds]:
             raise CatalogError(f"{file} is not a table of images: it has no column {missing[0]!r}")
         return found
@@ -144,29 +158,56 @@ class ArrowRows:
             self.columns |= {n: _in_one(table.column(n)) for n in new}
 
     def find(self, conditions: Sequence[Condition]) -> ArrowRows:
-        pa = _pyarrow()
-        self._load([c for one in conditions for c in self._read_for(one)])
+        words = tuple(word for one in conditions if one.column == "text" for word in one.value)
+        others = [one for one in conditions if one.column != "text" or not one.value]
+        self._load([one.column for one in others])
         found = self
-        for one in sorted(conditions, key=_cost):
-            if found.chosen is None:
-                chosen = pa.compute.indices_nonzero(found._mask(one))
-            elif _FEW * len(found.chosen) < self.reader.metadata.num_rows:
-                chosen = found.chosen.take(pa.compute.indices_nonzero(found._mask(one)))
-            else:  # to look at all rows is quicker than to copy the chosen ones
-                chosen = found.chosen.filter(ArrowRows(self.reader, self.columns)._mask(one).take(found.chosen))
-            found = ArrowRows(self.reader, self.columns, chosen)
-        return found
+        for one in sorted(others, key=_cost):
+            found = found._with(found._fulfilling(one))
+        return found._with(found._saying(words)) if words else found
 
-    def _read_for(self, one: Condition) -> Sequence[str]:
-        """Return the columns that a condition is about: a text consists of others, which are read sooner."""
-        return self.spoken if one.column == "text" and self.spoken and one.value else [one.column]
+    def _with(self, chosen: Any) -> ArrowRows:
+        return ArrowRows(self.reader, self.columns, chosen, self.another)
 
-    def _mask(self, one: Condition) -> Any:
-        mask = None
-        if self._read_for(one) is self.spoken:
-            columns = [self.column(c) for c in self.spoken]
-            mask = _all([spoken_in(columns, word) for word in one.value])
-        return _mask(self.column(one.column), one) if mask is None else _pyarrow().array(mask)
+    def _fulfilling(self, one: Condition) -> Any:
+        """Return the numbers of the rows that fulfil a condition."""
+        pa = _pyarrow()
+        if self.chosen is None:
+            return pa.compute.indices_nonzero(_mask(self.column(one.column), one))
+        if _FEW * len(self.chosen) < self.reader.metadata.num_rows:
+            return self.chosen.take(pa.compute.indices_nonzero(_mask(self.column(one.column), one)))
+        # to look at all rows is quicker than to copy the chosen ones
+        return self.chosen.filter(_mask(self._with(None).column(one.column), one).take(self.chosen))
+
+    def _saying(self, words: Sequence[str]) -> Any:
+        """Return the numbers of the rows that hold all words."""
+        chosen = None if self.chosen is None else self.chosen.to_numpy().view(np.int64)
+        if self.another is None:
+            mask = saying(self._cached, self.spoken, words)
+            return _pyarrow().array(np.flatnonzero(mask) if chosen is None else chosen[mask[chosen]])
+        sizes = [self.reader.metadata.row_group(g).num_rows for g in range(self.reader.metadata.num_row_groups)]
+        bounds = np.cumsum([0, *sizes])
+        free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def found(group: int) -> np.ndarray:
+            start, stop = bounds[group : group + 2]
+            rows = np.arange(start, stop) if chosen is None else chosen[slice(*np.searchsorted(chosen, (start, stop)))]
+            if not len(rows):
+                return rows
+            reader = free.get()
+            mask = saying(lambda names: _columns(reader.read_row_group(group, names, False), names), self.spoken, words)
+            free.put(reader)
+            return rows[mask[rows - start]]
+
+        workers = max(1, min(cpus(), len(sizes)))
+        for _ in range(workers):
+            free.put(self.another())
+        with ThreadPoolExecutor(workers, thread_name_prefix="intake_img-words") as pool:
+            return _pyarrow().array(np.concatenate([bounds[:0], *pool.map(found, range(len(sizes)))]))
+
+    def _cached(self, names: Sequence[str]) -> list[Any]:
+        self._load(names)
+        return [self.columns[n] for n in names]
 
     def count(self) -> int:
         return int(self.reader.metadata.num_rows if self.chosen is None else len(self.chosen))
@@ -209,10 +250,8 @@ class ArrowRows:
         return pa.table(columns)
 
 
-def _all(masks: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """Return where all are true; None if one is not known."""
-    known = [mask for mask in masks if mask is not None]
-    return np.asarray(np.logical_and.reduce(known)) if len(known) == len(masks) else None
+def _columns(table: Any, names: Sequence[str]) -> list[Any]:
+    return [_in_one(table.column(n)) for n in names]
 
 
 def _in_one(column: Any) -> Any:
@@ -232,7 +271,7 @@ def _values(column: Any) -> list[Any]:
 
 
 def _cost(one: Condition) -> int:
-    return 2 * (one.column == "text") + (one.column not in REPEATED and COLUMNS.get(one.column) is str)
+    return int(one.column not in REPEATED and COLUMNS.get(one.column) is str)
 
 
 def _mask(column: Any, one: Condition) -> Any:
@@ -242,7 +281,7 @@ def _mask(column: Any, one: Condition) -> Any:
     elif one.operator == "has":
         mask = pa.compute.is_valid(column)
         for word in one.value:
-            mask = pa.compute.and_(mask, _holding(column, word))
+            mask = pa.compute.and_(mask, has_word(column, word))
     elif one.operator == "in":
         mask = pa.compute.is_in(column, pa.array(one.value, column.type))
     else:
@@ -256,13 +295,6 @@ def _mask(column: Any, one: Condition) -> Any:
         }[one.operator]
         mask = pa.compute.call_function(compare, [column, pa.scalar(one.value, column.type)])
     return pa.compute.fill_null(mask, False)
-
-
-def _holding(column: Any, word: str) -> Any:
-    """Return which texts of an array hold a word."""
-    pa = _pyarrow()
-    seldom = holding(column, word) if pa.types.is_string(column.type) and isinstance(column, pa.Array) else None
-    return pa.compute.match_substring(column, word) if seldom is None else pa.array(seldom)
 
 
 # databases

@@ -17,10 +17,12 @@ from intake_img.model.axes import spell
 from intake_img.model.units import LENGTH, TIME, convert
 from intake_img.model.wells import well_name
 
-__all__ = ["COLUMNS", "JSON", "REPEATED", "Condition", "condition", "row_of", "spec_of"]
+__all__ = ["COLUMNS", "JSON", "OF_PATH", "REPEATED", "Condition", "condition", "row_of", "spec_of"]
 
 JSON = ("options", "shape", "channels", "units")
 """Columns that hold JSON."""
+OF_PATH = ("plate", "well", "field")
+"""Columns that are found in the path, or given."""
 _SPACINGS = tuple(f"spacing_{a}" for a in "tzyx")
 COLUMNS: Mapping[str, type] = {
     **dict.fromkeys(("name", "uri", "driver", "scene", "options", "description", "axes", "shape", "dtype"), str),
@@ -30,13 +32,11 @@ COLUMNS: Mapping[str, type] = {
     "size": int,
     "modified": str,
     "checksum": str,
-    "plate": str,
-    "well": str,
-    "field": str,
+    **dict.fromkeys(OF_PATH, str),
     "text": str,
 }
 """The columns that every table has, beside free ones. Spacings are in µm and s; ``text`` is for searching by words."""
-REPEATED = ("driver", "scene", "options", "axes", "shape", "dtype", "units", "channels", "plate", "well", "field")
+REPEATED = ("driver", "scene", "options", "axes", "shape", "dtype", "units", "channels", *OF_PATH)
 """Columns of few different values."""
 _HERE = "{{ CATALOG_DIR }}/"
 _WELL = re.compile(r"(?<![A-Za-z0-9])((?:[A-P]|A[A-F])\d{1,2})(?![A-Za-z0-9])")

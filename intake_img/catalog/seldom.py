@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-__all__ = ["holding", "holding_in_any_case"]
+__all__ = ["FOLDED", "holding", "holding_in_any_case"]
 
 _FEW = 20  # one text of so many
 _BLOCK = 2**19  # bytes that are put into lower case at a time: they stay in the cache of a processor
 _MOST = 2**31 - 1
 _SAMPLE = 4096  # bytes by which the rarest pair of letters is chosen
 _SPARSE = 2000  # bytes for each pair that is looked at
+FOLDED = (
+    "\u00df\u0130\u0149\u017f\u01f0\u1e96\u1e97\u1e98\u1e99\u1e9a\u1e9e\u212a\ufb00\ufb01\ufb02\ufb03\ufb04\ufb05\ufb06"
+)
+"""Letters beyond ASCII that have ASCII in lower case: sharp s, the sign of kelvin, ligatures."""
+_FOLDED = min(letter.encode()[0] for letter in FOLDED)
 _ASCII, _LOWER = 127, 32  # the last character; the bit that makes letters lower case
 
 
@@ -54,7 +60,8 @@ def holding_in_any_case(texts: Any, word: str) -> np.ndarray | None:
     Returns
     -------
     ndarray of bool, or None
-        False for missing texts. None if a text has letters beyond ASCII.
+        False for missing texts. None if `word`, or what a text may become in lower case, is not in ASCII, and
+        the bytes cannot tell.
     """
     sought, mask = word.encode("utf-8", "surrogatepass"), np.zeros(len(texts), bool)
     if not len(texts) or texts.buffers()[2] is None:
@@ -66,12 +73,12 @@ def holding_in_any_case(texts: Any, word: str) -> np.ndarray | None:
         end = np.int32(min(int(bounds[row]) + _BLOCK, _MOST))  # of another type, all bounds would be converted
         stop = max(row + 1, int(np.searchsorted(bounds, end)) - 1)
         block = data[bounds[row] : bounds[stop]]
-        if block.size and block.max() > _ASCII:
+        if not _is_plain(block, word):
             return None
         found = _hits(block, sought, left)
         left -= len(found)
         if left <= 0:
-            return _text_by_text(texts, word) if data[bounds[row] : bounds[-1]].max() <= _ASCII else None
+            return _text_by_text(texts, word) if _is_plain(data[bounds[row] : bounds[-1]], word) else None
         if found:
             lower = memoryview(bytes(block).lower())
             mask[row:stop] = _texts_of(np.array(found, np.int64), sought, lower, bounds[row : stop + 1] - bounds[row])
@@ -79,8 +86,29 @@ def holding_in_any_case(texts: Any, word: str) -> np.ndarray | None:
     return mask
 
 
+def _is_plain(block: np.ndarray, word: str) -> bool:
+    """Whether only letters of ASCII in a text, of which these are the bytes, can match letters of a word."""
+    most = block.max(initial=0)
+    if most <= _ASCII or not word.isascii():
+        return bool(most <= _ASCII)
+    if most < _FOLDED:
+        return True
+    first = np.flatnonzero(block >= _FOLDED)
+    second = block[np.minimum(first + 1, len(block) - 1)]
+    return not _folding()[block[first], second].any()
+
+
+@cache
+def _folding() -> np.ndarray:
+    """Return for two bytes of UTF-8 whether a letter that begins with them may have ASCII in lower case."""
+    pairs = np.zeros((256, 256), bool)
+    for first, second, *_ in map(str.encode, FOLDED):
+        pairs[first, second] = True
+    return pairs
+
+
 def _hits(block: np.ndarray, sought: bytes, most: int) -> list[int]:
-    """Return where bytes of ASCII hold a word in any case, up to a number of places, of which no two overlap.
+    """Return where some bytes hold a word in any case, up to a number of places, of which no two overlap.
 
     One operation puts letters into lower case, and makes some signs equal that are not: where these are met, the bytes
     are searched again.

@@ -7,15 +7,15 @@ different value is looked at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from intake_img.catalog.columns import COLUMNS
-from intake_img.catalog.seldom import holding_in_any_case
+from intake_img.catalog.columns import COLUMNS, OF_PATH
+from intake_img.catalog.seldom import holding, holding_in_any_case
 
-__all__ = ["SINGULAR", "SPOKEN", "is_short", "spoken_in", "words_in"]
+__all__ = ["SINGULAR", "SPOKEN", "has_word", "is_short", "saying", "spoken_in", "words_in"]
 
 SPOKEN = b"intake_img.text"
 """The key of the metadata of a Parquet file under which the columns stand."""
@@ -25,10 +25,17 @@ _SHORT = 8  # bytes of a value, on average: of those that repeat only their numb
 _MOST = 100_000  # different values that are looked at one by one
 
 
-def words_in(kinds: Mapping[str, type]) -> list[str]:
-    """Return the columns of a table of which its texts consist; plate, well and field are part of the path, or free."""
-    free = [c for c, kind in kinds.items() if kind is str and c not in COLUMNS]
-    return [*SINGULAR, "description", "channels", "plate", "well", "field", *free]
+def words_in(kinds: Mapping[str, type], free: Collection[str] = ()) -> list[str]:
+    """Return the columns of a table of which its texts consist.
+
+    Parameters
+    ----------
+    kinds : mapping of str to type
+    free : collection of str
+        Which of plate, well and field are given; otherwise they are taken from the path.
+    """
+    given = [c for c, kind in kinds.items() if kind is str and (c not in COLUMNS or (c in OF_PATH and c in free))]
+    return [*SINGULAR, "description", "channels", *given]
 
 
 def is_short(footer: Any, column: str) -> bool:
@@ -38,6 +45,36 @@ def is_short(footer: Any, column: str) -> bool:
     group = footer.row_group(0)
     found = group.column(footer.schema.names.index(column))
     return found.physical_type == "BYTE_ARRAY" and found.total_uncompressed_size <= _SHORT * group.num_rows
+
+
+def saying(read: Callable[[Sequence[str]], Sequence[Any]], columns: Sequence[str], words: Sequence[str]) -> np.ndarray:
+    """Return which rows hold all words.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the arrays of columns by their names. The texts themselves are read only if it is necessary.
+    columns : sequence of str
+        Those of which the texts consist; empty if this is not known.
+    words : sequence of str
+        In lower case, at least one.
+    """
+    parts = read(columns) if columns else ()
+    masks = [spoken_in(parts, word) if columns else None for word in words]
+    known = [mask for mask in masks if mask is not None]
+    if len(known) < len(masks):
+        (texts,) = read(["text"])
+        known = [has_word(texts, word).fill_null(False).to_numpy(zero_copy_only=False) for word in words]
+    return np.asarray(np.logical_and.reduce(known))
+
+
+def has_word(texts: Any, word: str) -> Any:
+    """Return which texts of an array hold a word; null for missing ones, or false."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    seldom = holding(texts, word) if pa.types.is_string(texts.type) and isinstance(texts, pa.Array) else None
+    return compute.match_substring(texts, word) if seldom is None else pa.array(seldom)
 
 
 def spoken_in(columns: Sequence[Any], word: str) -> np.ndarray | None:
@@ -60,8 +97,15 @@ def spoken_in(columns: Sequence[Any], word: str) -> np.ndarray | None:
 
 def _among(column: Any, word: str) -> np.ndarray | None:
     """Return which rows of a dictionary array hold a word; None if it has many different values."""
-    values = column.dictionary
-    if len(values) > _MOST:
-        return None
-    holds = np.array([value is not None and word in value.casefold() for value in values.to_pylist()] + [False])
-    return np.asarray(holds[column.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)])
+    holds = _different(column.dictionary, word)
+    if holds is None or not holds.any():
+        return None if holds is None else np.zeros(len(column), bool)
+    places = column.indices.fill_null(len(holds)) if column.null_count else column.indices
+    return np.asarray(np.append(holds, False)[places.to_numpy(zero_copy_only=False)])
+
+
+def _different(values: Any, word: str) -> np.ndarray | None:
+    found = holding_in_any_case(values, word)
+    if found is None and len(values) <= _MOST:
+        found = np.array([value is not None and word in value.casefold() for value in values.to_pylist()], bool)
+    return found

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from intake.source.base import DataSource
 
 from intake_img.catalog.backends import Rows, opened, written
-from intake_img.catalog.columns import COLUMNS, condition, row_of, spec_of
+from intake_img.catalog.columns import COLUMNS, OF_PATH, condition, row_of, spec_of
 from intake_img.catalog.gallery import MOST, GalleryRow, gallery
 from intake_img.catalog.jail import jail_of
 from intake_img.errors import CatalogError
@@ -404,7 +404,7 @@ def write_table(
     file = File.parse(path)
     entries = entries_of(sources, file.parent)
     free = dict(columns or {})
-    if clash := [c for c in free if c in COLUMNS and c not in ("plate", "well", "field")]:
+    if clash := [c for c in free if c in COLUMNS and c not in OF_PATH]:
         raise ValueError(f"columns: {clash[0]!r} is a column of every table: choose another name")
     folder = file.parent.path if file.local else ""
     rows = (
@@ -412,7 +412,7 @@ def write_table(
         for name, entry in entries.items()
     )
     kinds = {**COLUMNS, **{c: _kind_of(v.values()) for c, v in free.items()}}
-    written(rows, kinds, file, table, overwrite)
+    written(rows, kinds, file, table, overwrite, free)
     return ImageTable(path, table=table)
 
 

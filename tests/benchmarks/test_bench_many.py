@@ -45,10 +45,11 @@ def test_find_100000_files(pattern: str, hundred_thousand: Path, versus, benchma
         [hundred_thousand / "flat"] if pattern.startswith("flat") else sorted((hundred_thousand / "deep").iterdir())
     )
 
-    def raw() -> None:
+    def raw() -> None:  # size and time are asked: that a file is replaced later could not be seen otherwise
         for folder in folders:
             with os.scandir(folder) as entries:
-                last = [entry.name for entry in entries][-1]
+                found = [(entry.name, entry.stat().st_mtime_ns) for entry in entries]
+        last = found[-1][0]
         with tifffile.TiffFile(folders[-1] / last) as tif:
             assert tif.series[0].shape == (8, 8)
 
@@ -56,8 +57,8 @@ def test_find_100000_files(pattern: str, hundred_thousand: Path, versus, benchma
         image = FilePatternSource(f"{hundred_thousand}/{pattern}").image()
         assert image.sizes == {"i": 100, "t": 1000, "y": 8, "x": 8}
 
-    benchmark.extra_info["gate"] = "3"
-    assert versus(ours, raw) <= 3
+    benchmark.extra_info["gate"] = "2"
+    assert versus(ours, raw) <= 2
 
 
 def test_graph_of_100000_files(hundred_thousand: Path, benchmark) -> None:
