@@ -64,13 +64,14 @@ def test_volumes_are_numbered_as_by_scipy(shape, share, rank, seed, compared):
 def test_parts_of_volumes_are_planes(rank):
     pytest.importorskip("cv2")
     structure = ndimage.generate_binary_structure(3, rank)
-    labels, n, pairs = labelling.label_parts(MASK, structure)
+    labels = np.empty(MASK.shape, np.int32)
+    n, pairs = labelling.label_parts(MASK, structure, labels)
     assert n == sum(ndimage.label(plane, structure[1])[1] for plane in MASK)
     assert n == labels.max()
     assert len(pairs) < MASK.size / 16
     for share in [0.5, 0.1] if rank == 3 else [0.5]:
         rough = RNG.random((4, 30, 30)) < share
-        assert labelling.label_parts(rough, structure)[1] == ndimage.label(rough, structure)[1]
+        assert labelling.label_parts(rough, structure, labels[:4, :30, :30])[0] == ndimage.label(rough, structure)[1]
 
 
 def test_four_chunks_that_touch_in_a_corner_are_joined():
@@ -117,7 +118,7 @@ def test_labels_in_files_are_the_same(name, monkeypatch):
     monkeypatch.setattr(kept, "SpillingMemory", Spilling)
     monkeypatch.setattr(kept, "memory", lambda: 8 * 2000)
     with dask.config.set(scheduler="sync"):
-        found = METHODS[name](CUT).compute()
+        found = (METHODS[name](CUT) * 1).compute()
     np.testing.assert_array_equal(found, wanted)
     assert spaces[0].limit == 2000
     assert spaces[0].spilled >= MASK.size - 2000
@@ -204,6 +205,43 @@ def test_tables_are_looked_up(labels, dtype, opencv, monkeypatch):
         whole[tuple(slice(0, n) for n in shape)] = 0
         assert not whole.any()
     labelling._looks_up_wide.cache_clear()
+
+
+@examples(60)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40)),
+    st.floats(0, 1),
+    st.integers(1, 3),
+    st.integers(0, 99),
+    st.booleans(),
+)
+def test_few_labels_fit_into_16_bits(shape, share, rank, seed, opencv):
+    mask = np.random.default_rng(seed).random(shape) < share
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labelling, "WIDE", 300)
+        patch.setattr(labelling, "opencv", labelling.opencv if opencv else lambda: None)
+        for part in (mask, mask[0], mask[0, 0]):
+            structure = ndimage.generate_binary_structure(part.ndim, min(rank, part.ndim))
+            wanted, count = ndimage.label(part, structure)
+            assert not labelling.are_few(part) or count < 300
+            filled = np.zeros(part.shape, np.uint16)
+            assert labelling.label_image(part, structure, filled) == count
+            np.testing.assert_array_equal(filled, wanted)
+
+
+@pytest.mark.parametrize("wide", [2, 2**16])
+def test_labels_of_chunks_are_replaced_where_they_are_many(wide, monkeypatch):
+    """The labels of an array that is computed as a whole; of its parts, and of arrays made of it, there are others."""
+    monkeypatch.setattr(labelling, "WIDE", wide)
+    for mask, dims in ((MASK[0], "yx"), (MASK, "zyx")):
+        made = stack(mask, dims, {"y": 17, "x": 20}).img.label()
+        wanted = ndimage.label(mask)[0]
+        for _ in range(2):
+            np.testing.assert_array_equal(made.compute(), wanted)
+        np.testing.assert_array_equal(made * 2, wanted * 2)
+        np.testing.assert_array_equal(made[..., 18:30], wanted[..., 18:30])
+        keys = [{k for k in dict(made.data.dask.copy()) if str(k[0]).startswith("part-")} for _ in range(2)]
+        assert keys[0].isdisjoint(keys[1])  # what is replaced is of one computation
 
 
 def test_strided_masks_and_types(monkeypatch):

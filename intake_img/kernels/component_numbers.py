@@ -53,7 +53,9 @@ def components(n: int, pairs: np.ndarray) -> tuple[int, np.ndarray]:
     return int(np.count_nonzero(begins)), component
 
 
-def common_tables(lines: Sequence[np.ndarray], pairs: np.ndarray, chunks: Sequence[Sequence[int]]) -> list[np.ndarray]:
+def common_tables(
+    lines: Sequence[np.ndarray], pairs: np.ndarray, chunks: Sequence[Sequence[int]], dtype: np.dtype
+) -> list[np.ndarray]:
     """Return a table of the final labels of every chunk, in the order of first pixels; its entry 0 is 0.
 
     Parameters
@@ -65,6 +67,8 @@ def common_tables(lines: Sequence[np.ndarray], pairs: np.ndarray, chunks: Sequen
         are added.
     chunks : sequence of sequence of int
         The lengths of the chunks along each axis.
+    dtype : numpy.dtype
+        Of the tables.
     """
     starts = [0, *accumulate(1 + (int(b[-1]) if len(b) else 0) for b in lines)]
     places = list(_places(chunks))
@@ -73,14 +77,14 @@ def common_tables(lines: Sequence[np.ndarray], pairs: np.ndarray, chunks: Sequen
     begins = np.ones(starts[-1], bool)
     begins[starts[:-1]] = False
     begins[ids[first != ids]] = False
-    number = np.cumsum(begins)
+    number = np.cumsum(begins, dtype=dtype)
     upto = [np.concatenate([number[[a]], number[a + b]]) for a, b in zip(starts, lines, strict=False)]
     new = np.zeros(sum(map(len, lines)), np.int64)
     for place, counted in zip(places, upto, strict=True):
         new[place] = np.diff(counted)
     before = np.cumsum(new) - new
     for (a, b), line, place, counted in zip(pairwise(starts), lines, places, upto, strict=True):
-        number[a + 1 : b] += np.repeat(before[place] - counted[:-1], np.diff(line, prepend=0))
+        number[a + 1 : b] += np.repeat((before[place] - counted[:-1]).astype(dtype), np.diff(line, prepend=0))
         number[a] = 0
     number[ids] = number[first]
     return [number[a:b] for a, b in pairwise(starts)]

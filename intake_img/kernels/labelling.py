@@ -13,6 +13,7 @@ from intake_img.kernels.compiled import opencv
 from intake_img.kernels.component_numbers import components
 
 __all__ = [
+    "are_few",
     "at_edges",
     "first_by_label",
     "first_places",
@@ -34,6 +35,8 @@ ROUGH = 4
 """Where values change more often than after so many pixels, scipy labels volumes in less time."""
 SHORT = 1
 """Where values change more often than so many times for each pixel of the mask, and corners touch, scipy does too."""
+EIGHTH = 8
+"""Of so many lines one tells whether there are many runs of pixels."""
 WIDE = 2**16
 """Entries of OpenCV's table for 16 bits."""
 
@@ -43,25 +46,33 @@ def number_type(shape: Sequence[int]) -> np.dtype:
     return np.dtype(np.int32 if math.prod(shape) < 2**31 - 1 else np.int64)
 
 
+def are_few(mask: np.ndarray) -> bool:
+    """Whether 16 bits are sure to hold the labels of a mask, also those on the way: each begins a run of pixels."""
+    return _runs(mask[::EIGHTH]) * EIGHTH < WIDE and _runs(mask) < WIDE
+
+
+def _runs(mask: np.ndarray) -> int:
+    """Return the number of runs of pixels along the last axis, or slightly more."""
+    flat = mask.reshape(-1)
+    return int(np.count_nonzero(flat[1:] > flat[:-1]) + np.count_nonzero(mask[..., :1])) + 1
+
+
 def label_chunk(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
     """Label the components of one chunk, as `scipy.ndimage.label` does."""
-    labels, n, pairs = label_parts(mask, structure)
-    if not len(pairs):
-        return labels, n
-    n, table = _table(n, pairs)
-    return table.astype(np.int32).take(labels, mode="clip"), n
+    labels = np.empty(mask.shape, np.int32)
+    return labels, label_image(mask, structure, labels)
 
 
-def label_image(mask: np.ndarray, structure: np.ndarray, out: np.ndarray) -> None:
-    """Fill `out` with the labels of the components."""
-    labels, n, pairs = label_parts(mask, structure)
+def label_image(mask: np.ndarray, structure: np.ndarray, out: np.ndarray) -> int:
+    """Fill `out` with the labels of the components, and return their number."""
+    n, pairs = label_parts(mask, structure, out)
     if len(pairs):
-        look_up(_table(n, pairs)[1].astype(out.dtype), labels, out)
-    else:
-        out[...] = labels
+        n, table = _table(n, pairs)
+        look_up(table.astype(out.dtype), out, out)
+    return n
 
 
-def label_parts(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int, np.ndarray]:
+def label_parts(mask: np.ndarray, structure: np.ndarray, out: np.ndarray) -> tuple[int, np.ndarray]:
     """Label parts of components, in the order of their first pixels; what is joined in a plane is one part.
 
     Parameters
@@ -69,10 +80,11 @@ def label_parts(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, in
     mask : ndarray of bool
     structure : ndarray of bool, 3 along every axis
         As `scipy.ndimage.generate_binary_structure` returns it.
+    out : ndarray of int32 or int64; of uint16 where labels `are_few`
+        Filled with the labels.
 
     Returns
     -------
-    labels : ndarray
     n : int
         Number of parts.
     pairs : ndarray of shape (M, 2)
@@ -81,12 +93,11 @@ def label_parts(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, in
     from scipy import ndimage
 
     none = np.empty((0, 2), np.int64)
-    if (plane := _by_opencv(mask, structure)) is not None:
-        return *plane, none
-    if (planes := _by_planes(mask, structure)) is not None:
+    if (count := _by_opencv(mask, structure, out)) is not None:
+        return count, none
+    if (planes := _by_planes(mask, structure, out)) is not None:
         return planes
-    labels, n = ndimage.label(mask, structure)
-    return labels, int(n), none
+    return int(ndimage.label(mask, structure, out)), none
 
 
 def _table(n: int, pairs: np.ndarray) -> tuple[int, np.ndarray]:
@@ -95,18 +106,19 @@ def _table(n: int, pairs: np.ndarray) -> tuple[int, np.ndarray]:
     return count, np.concatenate([[0], component + 1])
 
 
-def _by_planes(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int, np.ndarray] | None:
+def _by_planes(mask: np.ndarray, structure: np.ndarray, out: np.ndarray) -> tuple[int, np.ndarray] | None:
     """Label the planes of a volume as one plane, with an empty line after each; not where lines change often."""
     if mask.ndim != 3 or not mask.size or _is_rough(mask, structure):
         return None
     depth, height, width = mask.shape
     apart = np.zeros((depth, height + 1, width), bool)
     apart[:, :height] = mask
-    found = _by_opencv(apart.reshape(-1, width), structure[1])
-    if found is None:
+    labels = np.empty(apart.shape, np.uint16 if out.dtype == np.uint16 else np.int32)
+    n = _by_opencv(apart.reshape(-1, width), structure[1], labels.reshape(-1, width))
+    if n is None:
         return None
-    labels, n = found
-    return labels.reshape(apart.shape)[:, :height], n, _between_planes(apart, labels.reshape(-1), structure[2])
+    out[...] = labels[:, :height]
+    return n, _between_planes(apart, labels.reshape(-1), structure[2])
 
 
 def _is_rough(mask: np.ndarray, structure: np.ndarray) -> bool:
@@ -160,7 +172,7 @@ def _meeting(here: np.ndarray, there: np.ndarray, y: int, x: int) -> np.ndarray:
     return found
 
 
-def _by_opencv(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int] | None:
+def _by_opencv(mask: np.ndarray, structure: np.ndarray, out: np.ndarray) -> int | None:
     """Label a plane by the algorithm of OpenCV that numbers components as scipy does, by their first pixels [1]_.
 
     References
@@ -175,8 +187,14 @@ def _by_opencv(mask: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int
     if neighbours not in (4, 8):
         return None
     plane = np.ascontiguousarray(mask).view(np.uint8)
-    count, labels = cv2.connectedComponentsWithAlgorithm(plane, neighbours, cv2.CV_32S, cv2.CCL_WU)
-    return labels, count - 1
+    kind = cv2.CV_16U if out.dtype == np.uint16 else cv2.CV_32S
+    direct = out.dtype in (np.uint16, np.int32) and _is_readable(out)
+    # filling memory that is new takes as long as labelling
+    given = out if direct else None
+    count, labels = cv2.connectedComponentsWithAlgorithm(plane, neighbours, kind, cv2.CCL_WU, labels=given)
+    if not direct:
+        out[...] = labels
+    return int(count) - 1
 
 
 def first_places(labels: np.ndarray, n: int, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
@@ -218,6 +236,7 @@ def _of_image(first: np.ndarray, own: Sequence[int], start: Sequence[int], shape
 def look_up(table: np.ndarray, labels: np.ndarray, out: np.ndarray) -> None:
     """Fill `out` with the entries of a table for labels, all of which it has; `out` has the type of the table.
 
+    It may be the labels themselves.
     By OpenCV where it takes the type of the labels. Otherwise labels become indices of numpy a few thousand at a time:
     those of a whole chunk would be another array of its size.
     """

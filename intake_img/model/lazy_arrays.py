@@ -236,7 +236,7 @@ class FilledArray(da.Array, metaclass=_EqualToDask):
 
 
 def filled_array(
-    make: Callable[[Callable[[tuple[int, ...]], Callable[[], np.ndarray]]], Mapping[Any, Any]],
+    make: Callable[[Callable[[tuple[int, ...]], Callable[[], np.ndarray]] | None], Mapping[Any, Any]],
     name: str,
     chunks: tuple[tuple[int, ...], ...],
     dtype: np.dtype,
@@ -248,7 +248,7 @@ def filled_array(
     ----------
     make : callable
         ``make(out)`` returns the tasks by key; ``out(position)()`` returns the array that the task of a chunk fills and
-        returns.
+        returns, ``make(None)`` tasks that return new arrays.
     name : str
         Of the array.
     chunks : tuple of tuple of int
@@ -258,12 +258,12 @@ def filled_array(
     """
     regions = _regions(chunks)
 
-    def graph(out: Callable[[tuple[int, ...]], Callable[[], np.ndarray]]) -> highlevelgraph.HighLevelGraph:
+    def graph(out: Callable[[tuple[int, ...]], Callable[[], np.ndarray]] | None) -> highlevelgraph.HighLevelGraph:
         tasks: Any = DeferredLayer(partial(make, out))
         return highlevelgraph.HighLevelGraph.from_collections(name, tasks, dependencies=[source])
 
     def usual() -> highlevelgraph.HighLevelGraph:
-        return graph(lambda position: partial(_new, regions(position), dtype))
+        return graph(None)
 
     def computed() -> highlevelgraph.HighLevelGraph | None:
         shape = tuple(map(sum, chunks))

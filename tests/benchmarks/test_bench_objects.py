@@ -77,12 +77,12 @@ def noise(share: float) -> np.ndarray:
     return np.random.default_rng(0).random((4096, 4096), dtype="f4") < share
 
 
-@pytest.mark.parametrize(("kind", "gate"), [("cells", 1.8), (0.1, 2), (0.5, 1.4)])
-def test_labels_of_chunks(kind, gate, versus, benchmark):
+@pytest.mark.parametrize("kind", ["cells", 0.1, 0.5])
+def test_labels_of_chunks(kind, versus, benchmark):
     mask = np.tile(cells()["labels"].values > 0, (2, 2)) if kind == "cells" else noise(kind)
     given = xr.DataArray(mask, dims=["y", "x"]).chunk(y=1024, x=1024)
     ratio = versus(lambda: given.img.label().compute(), lambda: ndimage.label(mask), rounds=4, clock=time.process_time)
-    assert ratio < gate
+    assert ratio < 1.3
 
 
 @pytest.mark.parametrize(("points", "gate"), [(5, 1), (500, 2.5)])
