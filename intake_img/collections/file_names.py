@@ -30,6 +30,7 @@ __all__ = [
 
 _INT = re.compile(r"-?\d+")
 _FLOAT = re.compile(r"-?(\d+(p\d+)?(e[+-]?\d+)?|inf)|nan")
+_DECIMAL = re.compile(r"-?\d+\.\d+([eE][+-]?\d+)?")  # as other programs write it
 _RESERVED = re.compile(r'[%./\\:*?"<>|~{}\x00-\x1f\x7f]|^ | $')
 _ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _LONGEST = 100  # largest size of a label in bytes: names are limited to 255
@@ -53,6 +54,7 @@ def format_label(value: Any, width: int = 0) -> str:
     """
     if isinstance(value, (bool, np.bool_)):
         return str(int(value))
+    value = _ticks(value)
     if isinstance(value, (int, np.integer)):
         return f"{int(value):0{width + (value < 0)}d}" if width else str(int(value))
     if isinstance(value, (float, np.floating)):
@@ -71,6 +73,13 @@ def format_label(value: Any, width: int = 0) -> str:
     return label.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
+def _ticks(value: Any) -> Any:
+    """Return a duration of numpy as the number of its units, other values as they are."""
+    if not isinstance(value, np.timedelta64):
+        return value
+    return str(value) if np.isnat(value) else int(value.astype(np.int64))
+
+
 def _percent(text: str) -> str:
     return "".join(f"%{b:02X}" for b in text.encode("utf-8", "surrogatepass"))
 
@@ -87,13 +96,15 @@ def parse_label(label: str) -> int | float | str:
         return int(label)
     if _FLOAT.fullmatch(label):
         return float(label.replace("p", "."))
+    if _DECIMAL.fullmatch(label):
+        return float(label)
     decoded = _ENCODED.sub(lambda m: bytes.fromhex(m[0].replace("%", "")).decode("utf-8", "surrogateescape"), label)
     return decoded
 
 
 def format_labels(values: Iterable[Any]) -> list[str]:
     """Return labels for all values of an axis, integers padded to the widest."""
-    values = list(values)
+    values = list(map(_ticks, values))
     integers = [int(v) for v in values if isinstance(v, (int, np.integer)) and not isinstance(v, (bool, np.bool_))]
     width = max((len(str(abs(v))) for v in integers), default=0)
     return [format_label(v, width) for v in values]

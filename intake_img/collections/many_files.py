@@ -18,14 +18,13 @@ from intake_img.collections.file_names import format_labels, parse_label
 from intake_img.collections.grid import FileGrid, first_path, grid_of
 from intake_img.collections.listing import Listing
 from intake_img.collections.members import Files, Members
-from intake_img.collections.options import SequenceOptions, flag
+from intake_img.collections.options import SequenceOptions, flag, one_axis
 from intake_img.collections.words import label_values, word_values
 from intake_img.errors import AxesError
 from intake_img.formats.format_source import FormatSource
 from intake_img.formats.registry import autodetect
 from intake_img.formats.source import ImageSource
 from intake_img.model.agreement import CommonFacts, disagreement, facts_of, overruled_axes
-from intake_img.model.axes import check_axes
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import recorded_coordinate
@@ -49,7 +48,7 @@ class SequenceSource(ImageSource):
         given: Any = self.options
         if given.missing not in ("error", "fill"):
             raise ValueError(f"missing={given.missing!r}: expected 'error' or 'fill'")
-        self.axis = check_axes(given.axis, 1)[0]
+        self.axis = one_axis(given.axis)
         self.missing = given.missing
         self.verify, self.group = flag(given.verify, "verify"), flag(given.group, "group")
         self.member_options = dict(given.member_options or {})

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from intake_img.errors import AxesError
 from intake_img.formats.options import ReadOptions, option
 from intake_img.formats.source import ImageSource
+from intake_img.model.axes import check_axes
 
-__all__ = ["SequenceOptions", "SliceOptions", "flag", "sequence_options", "whole_number"]
+__all__ = ["SequenceOptions", "SliceOptions", "flag", "one_axis", "sequence_options", "whole_number"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,14 @@ def whole_number(value: Any, what: str) -> int | None:
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
     raise TypeError(f"{what}={value!r}: expected a whole number or None")
+
+
+def one_axis(value: Any) -> str:
+    """The name of one axis."""
+    axes = check_axes(value)
+    if len(axes) != 1:
+        raise AxesError(f"axis={value!r}: expected the letter of one axis, such as 't' or 'i'")
+    return axes[0]
 
 
 def flag(value: Any, what: str) -> bool:

@@ -44,6 +44,8 @@ class Pattern:
     ----------
     text : str
         ``{field}`` matches text without ``/``; ``{field:03d}`` matches that many digits. ``{{`` and ``}}`` are braces.
+    classes : bool
+        ``[ab]`` matches one of these characters; False: brackets are characters of the name.
 
     Attributes
     ----------
@@ -60,14 +62,13 @@ class Pattern:
         If the pattern is invalid.
     """
 
-    _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)(?::([^{}/]*))?\}|\*\*/?|\*|\?|\[[^\]/]+\]|/|[^{}*?\[/]+|.", re.S)
-
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, classes: bool = True) -> None:
         self.text = text
+        self._token = _TOKEN if classes else _TOKEN_OF_BRACKETS
         self._steps: list[Step] = []
         tokens: list[Token] = []
         literal: str | None = ""
-        for part in self._TOKEN.finditer(text):
+        for part in self._token.finditer(text):
             piece, field, spec = part[0], part[1], part[2]
             if piece == "/":
                 self._steps.append(Step(tuple(tokens), literal))
@@ -96,7 +97,7 @@ class Pattern:
     def filled(self, labels: Mapping[str, str]) -> str | None:
         """Return the path with the given labels in its fields; None if it has wildcards, or a field has no label."""
         parts = []
-        for part in self._TOKEN.finditer(self.text):
+        for part in self._token.finditer(self.text):
             piece = labels.get(part[1]) if part[1] else _glob_token(part[0]).literal
             if piece is None or not (piece or part[1]):
                 return None
@@ -124,6 +125,10 @@ class Pattern:
         """The depth of the files below `fixed`; None if ``**`` leaves it open."""
         return None if "**" in self.text else len(self.steps) - 1
 
+
+_WILD = r"\{\{|\}\}|\{([A-Za-z_]\w*)(?::([^{}/]*))?\}|\*\*/?|\*|\?"
+_TOKEN = re.compile(rf"{_WILD}|\[[^\]/]+\]|/|[^{{}}*?\[/]+|.", re.S)
+_TOKEN_OF_BRACKETS = re.compile(rf"{_WILD}|/|[^{{}}*?/]+", re.S)
 
 _VISIBLE = Token(r"(?!\.)")
 

@@ -56,6 +56,9 @@ class _PatternOptions(SliceOptions):
     )
 
 
+_WILDCARDS = re.compile(r"[{*?\[]")
+
+
 class FilePatternSource(SequenceSource):
     """Files whose names match a pattern, as one image."""
 
@@ -76,25 +79,39 @@ class FilePatternSource(SequenceSource):
         given: Any = self.options
         self.start, self.stop = whole_number(given.start, "start"), whole_number(given.stop, "stop")
         self.field_axes = check_mapping(given.axes)
+        self.pattern: Pattern | None = None
 
     def find(self) -> list[Listing]:
-        if not self._is_pattern:
-            return [on_axes(listing, self.field_axes, self.uri) for listing in parts(self.file)]
-        listing = on_axes(find_pattern(Pattern(self.file.path), self.file), self.field_axes, self.uri)
+        self.pattern, listing = self._matching()
+        if listing is None:
+            return [on_axes(found, self.field_axes, self.uri) for found in parts(self.file)]
+        listing = on_axes(listing, self.field_axes, self.uri)
         if (self.start, self.stop) != (None, None):
             listing = listing.in_order().take(range(len(listing))[self.start : self.stop])
         return [numbered(listing, self.axis)]
 
-    @property
-    def _is_pattern(self) -> bool:
-        return re.search(r"[{}*?\[]", self.file.path) is not None
+    def _matching(self) -> tuple[Pattern | None, Listing | None]:
+        """Return the pattern and the files that match it; None for the name of a partitioned image.
+
+        Wildcards may be characters of names: files of a partitioned image are found by a name such as ``a[1].tif``,
+        and brackets that match nothing as a class of characters are taken literally.
+        """
+        path = self.file.path
+        if not _WILDCARDS.search(path):
+            return None, None
+        found = find_pattern(pattern := Pattern(path), self.file)
+        stem = split_extension(path, known_extensions())[0]
+        if (not len(found) or found.paths[0].startswith(f"{stem}.")) and parts(self.file):
+            return None, None
+        if not len(found) and "[" in path:
+            found = find_pattern(pattern := Pattern(path, classes=False), self.file)
+        return pattern, found
 
     def expected(self, labels: Mapping[str, str]) -> str | None:
-        if self._is_pattern:
+        if self.pattern is not None:
             of_field = {**labels} | {f: labels[a] for f, a in self.field_axes.items() if a in labels}
-            pattern = Pattern(self.file.path)
-            path = pattern.filled(of_field)
-            return None if path is None else path.removeprefix(f"{pattern.fixed}/")
+            path = self.pattern.filled(of_field)
+            return None if path is None else path.removeprefix(f"{self.pattern.fixed}/")
         stem, extension = split_extension(self.file.name, known_extensions())
         return member_name(stem, extension, labels)
 
@@ -186,7 +203,7 @@ def of_list(uris: Sequence[Any], options: Mapping[str, Any]) -> ImageListSource:
 
 def of_absent(file: File, options: Mapping[str, Any]) -> FilePatternSource | None:
     """Return the source of a pattern or of a partitioned image, for a name of which there is no file; or None."""
-    if re.search(r"[{*?\[]", file.path):
+    if _WILDCARDS.search(file.path):
         return FilePatternSource(file, **sequence_options(FilePatternSource, options))
     found = parts(file)
     if not found:

@@ -106,15 +106,16 @@ def plan_of(
         )
     if 0 in pixels.shape:
         raise CannotWriteError(f"TIFF cannot hold an image of shape {pixels.shape}: expected one that holds pixels")
-    colour = _colour_axis(image, variable, stored, rgb)
+    ome = re.search(r"\.ome\.(tiff?|btf|tf2|tf8)$", name) is not None
+    colour = _colour_axis(image, variable, stored, rgb, ome)
     sizes = dict(zip(variable.axes, pixels.shape, strict=True))
     nbytes = pixels.size * np.dtype(stored).itemsize * (1.34 if pyramid else 1)
     planes = math.prod(n for a, n in sizes.items() if a not in "yx")
     smallest = math.prod(tile) if tile else 2**16  # bytes of a tile or strip, at least
     big = nbytes * 1.02 + (nbytes / smallest + planes) * 16 + planes * 600 > _CLASSIC
-    if re.search(r"\.ome\.(tiff?|btf|tf2|tf8)$", name):
+    if ome:
         kind = "ome"
-        _check_ome(sizes, stored)
+        _check_ome(sizes, stored, colour)
     else:
         fits = (
             stored in _IMAGEJ_DTYPES
@@ -166,13 +167,15 @@ def checked_level(level: Image, image: Image) -> Image:
     return level
 
 
-def _colour_axis(image: Image, variable: Variable, stored: str, rgb: bool | None) -> str | None:
+def _colour_axis(image: Image, variable: Variable, stored: str, rgb: bool | None, ome: bool) -> str | None:
     sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
     axis = "s" if "s" in sizes else "c"
     possible = sizes.get(axis) in (3, 4) and {"y", "x"} <= set(sizes)
     if rgb:
         if not possible:
             raise CannotWriteError(f"rgb=True needs the axes y and x and 3 or 4 channels on c; the image has {sizes}")
+        return axis
+    if rgb is None and possible and axis == "s" and ome:  # OME has no other place for samples
         return axis
     if rgb is None and possible and stored in ("u1", "u2"):
         names = image.channels or []
@@ -193,7 +196,7 @@ def _axis_order(axes: Sequence[str], sizes: Mapping[str, int], kind: str, colour
     return tuple(order)
 
 
-def _check_ome(sizes: Mapping[str, int], stored: str) -> None:
+def _check_ome(sizes: Mapping[str, int], stored: str, colour: str | None) -> None:
     other = [a for a, n in sizes.items() if a not in "tzcyxs" and n > 1]
     advice = "save as .tif or .zarr, which keep it"
     if other:
@@ -202,6 +205,8 @@ def _check_ome(sizes: Mapping[str, int], stored: str) -> None:
         )
     if "s" in sizes and sizes["s"] not in (1, 3, 4):
         raise CannotWriteError(f"OME-TIFF holds 3 or 4 samples of colour, the axis s has {sizes['s']}: {advice}")
+    if sizes.get("s", 1) > 1 and {"y", "x"} <= set(sizes) and not colour:
+        raise CannotWriteError(f"rgb=False: OME-TIFF holds the axis s as samples of colour alone: {advice}")
     if not {"y", "x"} <= set(sizes):
         raise CannotWriteError(f"OME-TIFF needs the axes y and x, the image has {','.join(sizes)}: {advice}")
     if stored not in _OME_DTYPES:

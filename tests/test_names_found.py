@@ -1,0 +1,88 @@
+"""Names with the characters of patterns, labels with a decimal point, and what cannot be told apart from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+import xarray as xr
+
+from intake_img import imload, imsave
+from intake_img.errors import AxesError, CannotWriteError
+
+
+def _write(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, name in enumerate(names):
+        tifffile.imwrite(folder / name, np.full((4, 5), k, "u2"))
+
+
+@pytest.mark.parametrize("spec", ["", ":f", ":.1f"])
+def test_labels_with_a_point_are_numbers_in_their_order(tmp_path, spec):
+    _write(tmp_path, "t10.5.tif", "t2.tif", "t1.5.tif", "t-0.5.tif", "t-1.5.tif", "t1.5e1.tif")
+    found = imload(f"{tmp_path}/t{{t{spec}}}.tif")
+    assert found.t.values.tolist() == [-1.5, -0.5, 1.5, 2.0, 10.5, 15.0]
+    assert found.image.values[:, 0, 0].tolist() == [4, 3, 2, 1, 0, 5]
+    assert imload(f"{tmp_path}/t{{t{spec}}}.tif", partition={"t": 10.5}).image.values.max() == 0
+
+
+@pytest.mark.parametrize("folder", ["run [raw]", "run"])
+@pytest.mark.parametrize("name", ["a(1)+[x]_t{}.tif", "a_t{}.tif"])
+def test_brackets_that_are_no_class_are_characters(tmp_path, folder, name):
+    _write(tmp_path / folder, name.format(1), name.format(2))
+    found = imload(f"{tmp_path}/{folder}/{name.format('{t}')}")
+    assert found.t.values.tolist() == [1, 2]
+    assert imload(f"{tmp_path}/{folder}/{name.format('*')}", axis="t").sizes["t"] == 2
+    (tmp_path / folder / name.format("3")).write_bytes((tmp_path / folder / name.format("1")).read_bytes())
+    _write(tmp_path / folder, "ax_t7.tif")
+    assert imload(f"{tmp_path}/{folder.replace('[raw]', '?raw?')}/a[xyz]_t{{t}}.tif").t.values.tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    "name", ["a[1].tif", "a*b.tif", "a?.tif", "a{b.tif", "a{t}.tif", "a}b.tif", "a]b.tif", "a[b].png"]
+)
+@pytest.mark.parametrize("partition", ["cyx", "tyx"])
+def test_parts_are_found_by_the_name_they_were_saved_under(tmp_path, name, partition):
+    if name.endswith("png"):
+        partition = "yx"
+    image = xr.DataArray(np.arange(120, dtype="u2").reshape(2, 3, 4, 5), {"c": list("abd")}, list("tcyx"))
+    for target in (tmp_path / name, tmp_path / "in [a] folder" / name):
+        imsave(image, target, partition=partition)
+        assert imload(target).image.equals(image)
+        imsave(image, target, partition=partition, overwrite=True)
+        assert imload(target).image.equals(image)
+
+
+def test_a_word_is_not_an_axis(tmp_path):
+    _write(tmp_path, "a.tif", "b.tif")
+    with pytest.raises(AxesError, match="axis='time': expected the letter of one axis"):
+        imload(f"{tmp_path}/*.tif", axis="time")
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("extension", [".png", ".tif", ".mrc"])
+def test_durations_name_files(tmp_path, unit, extension):
+    times = np.array([0, 1500, 20], f"m8[{unit}]")
+    image = xr.Dataset({"image": (list("tyx"), np.arange(60, dtype="u2").reshape(3, 4, 5))}, coords={"t": times})
+    written = imsave(image, tmp_path / f"a{extension}", partition="yx")
+    assert len(written) == 3
+    found = imload(tmp_path / f"a{extension}")
+    assert found.t.dtype == image.t.dtype
+    assert found.equals(image)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "i1", "u2", "i2", "u4", "f4", "f8", "c8"])
+@pytest.mark.parametrize("axes", ["yxs", "cyxs"])
+def test_samples_of_any_type_are_colours_of_an_ome_tiff(tmp_path, dtype, axes):
+    sizes = {"y": 5, "x": 6, "s": 3, "c": 2}
+    shape = [sizes[a] for a in axes]
+    image = xr.DataArray((np.arange(np.prod(shape)) % 2).reshape(shape).astype(dtype), dims=list(axes))
+    imsave(image, tmp_path / "a.ome.tif")
+    found = imload(tmp_path / "a.ome.tif").image
+    assert found.dtype == image.dtype
+    assert found.equals(image)
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        assert file.series[0].axes == axes.upper()
+        assert np.array_equal(file.asarray(), image.values)
+    with pytest.raises(CannotWriteError, match="rgb=False"):
+        imsave(image, tmp_path / "b.ome.tif", rgb=False)
