@@ -302,6 +302,8 @@ def test_cross_k_keeps_times_apart_and_names_them():
     two = split.img.coloc.cross_k(blobs, "A", "B", radii=[2.0, 4.0], n=9, seed=1)
     assert sorted(zip(two["v"].values.tolist(), two["t"].values.tolist(), strict=True)) == [(0, 2), (1, 0)]
     np.testing.assert_array_equal(two["k"].sortby("t").values, found["k"].values)
+    none = ds.img.coloc.cross_k(blobs[:0], "A", "B", radii=[2.0, 4.0], n=9, seed=1)
+    assert none["k"].shape == (0, 2)
 
 
 # databases

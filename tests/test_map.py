@@ -217,6 +217,24 @@ def test_functions_may_change_shapes():
         image.img.map(lambda b: b, output_sizes={"y": 5, "x": 10})
 
 
+@pytest.mark.parametrize("chunks", [None, {"t": 1}, {"t": 1, "y": 4, "x": 5}])
+@pytest.mark.parametrize(
+    ("func", "sizes"),
+    [
+        (lambda b: b[::2], {"y": 5, "x": 10}),
+        (lambda b: b[::2], {"x": 8, "y": 10}),
+        (lambda b: b[::2], {"y": 5}),
+        (lambda b: b.sum(), {"y": 5}),
+        (lambda b: b[0, :2], {"k": 3}),
+        (lambda b: b[:1, :1], {}),
+    ],
+)
+def test_shapes_that_are_not_those_announced_are_refused(func, sizes, chunks):
+    image = stack(np.ones((3, 8, 10)), chunks=chunks)
+    with pytest.raises(ValueError, match=r"func returned shape .* expected \(.*\), from output_sizes="):
+        image.img.map(func, output_sizes=sizes, blockwise=False).sum().compute()
+
+
 def test_depth_larger_than_chunks_is_exact():
     values = np.random.default_rng(1).random((40, 50)) * 1000
     for chunk in (1, 3, 20):

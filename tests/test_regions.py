@@ -209,3 +209,27 @@ def test_properties_of_any_size_are_one_column(chunks):
         np.testing.assert_array_equal(row["image_convex"], region.image_convex)
         assert row["slice"] == region.slice
         assert row["inertia_tensor_eigvals-1"] == pytest.approx(region.inertia_tensor_eigvals[1])
+
+
+@pytest.mark.parametrize("chunks", [None, {"t": 1, "y": 3}])
+@pytest.mark.parametrize("images", [0, 2])
+def test_tables_without_objects_have_the_same_columns(images, chunks):
+    image, labels = stack(np.ones((2, 3, 9, 10), "u2"), "tcyx"), stack(np.zeros((2, 9, 10), int), "tyx")
+    if chunks:
+        image, labels = image.chunk(chunks), labels.chunk(chunks)
+    some = labels + stack(np.eye(9, 10, dtype=int), "yx")
+    for measure in ("regionprops", "measure_objects"):
+        table = getattr(image[:images].img, measure)(labels[:images])
+        full = getattr(image.img, measure)(some)
+        assert not len(table)
+        assert table.columns.tolist() == full.columns.tolist()
+        assert table.dtypes.tolist() == full.dtypes.tolist()
+        assert table.attrs["column_units"] == full.attrs["column_units"]
+
+
+def test_channels_with_names_that_repeat_have_their_numbers():
+    labels = stack(np.eye(9, 10, dtype=int), "yx").assign_attrs(kind="labels")
+    image = stack(np.arange(270).reshape(3, 9, 10), "cyx", c=["a", "a", "b"])
+    table = xr.Dataset({"image": image, "labels": labels}).img.measure_objects(properties=["area", "intensity_mean"])
+    assert table.columns.tolist() == ["label", "area", *(f"intensity_mean-{c}" for c in range(3))]
+    assert table.iloc[0, 2:].tolist() == image.where(labels > 0).mean(["y", "x"]).values.tolist()

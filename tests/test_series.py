@@ -260,3 +260,10 @@ def test_pending_says_what_will_be_computed():
 def test_wrong_arguments_are_named(call, error, says):
     with pytest.raises(error, match=says):
         call(stack(np.zeros((2, 4, 5)), chunks={}).img)
+
+
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_empty_series(chunks):
+    image = stack(np.ones((0, 4, 5)), "tyx", chunks)
+    assert image.img.map_as_series(len, 0, dtype="i8").values.tolist() == np.zeros((4, 5), int).tolist()
+    assert image.img.to_series().shape == (4, 5, 0)

@@ -246,3 +246,8 @@ def test_many_peaks_of_equal_height_need_little_memory():
     finally:
         tracemalloc.stop()
     np.testing.assert_array_equal(found, places[(places % 9 == 0).all(axis=1)])
+
+
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_no_images_have_no_peaks(chunks):
+    assert stack(np.ones((0, 9, 10)), "tyx", chunks).img.peaks().columns.tolist() == ["t", "y", "x", "value"]

@@ -364,6 +364,8 @@ def cross_k(
             xr.Variable("radius", radii, {"units": scene.unit}),
         )
     out = _side_by_side(results, kept)
+    if kept and not len(blobs):
+        out = out.isel({d: slice(0) for d in out.dims if d != "radius"})
     for name in ("k", "expected", "low", "high") if scene.unit else ():
         out[name].attrs["units"] = power(scene.unit, len(spatial))
     out.attrs = {

@@ -133,6 +133,8 @@ def _found(array: xr.DataArray, axes: Sequence[str], radii: Sequence[int], thres
 
     outer, data = image_blocks(array, axes)
     lead = len(outer)
+    if not math.prod(data.shape[:lead]):
+        return {}
     data = data.rechunk({lead + k: merged(data.chunks[lead + k], r) for k, r in enumerate(radii)})
     high = _candidates(data, lead, radii, threshold)
     pixels, marks = blocks_of(data, fused=False), blocks_of(high, fused=False)

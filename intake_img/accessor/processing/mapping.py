@@ -237,7 +237,9 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
     data, inner_windows = _arranged(array, (*outer, *core), request, inner_windows)
     sizes = _sizes(request.output_sizes, far)
     own = isinstance(data, Held)
-    kernel = _Planes(calls, tuple(outer), len(core), request.keep_unit_dims, request.with_keys, sizes, own)
+    cropped = array.isel({a: slice(*w) for a, w in windows.items() if a in core})
+    whole = {a: cropped.sizes[a] for a in core}
+    kernel = _Planes(calls, tuple(outer), whole, request.keep_unit_dims, request.with_keys, sizes, own)
     dtype = _dtype(array, request, calls, kernel, data)
     strict = request.dtype is None and request.meta is None
     own_shape = request.with_keys or request.keep_unit_dims or sizes is not None
@@ -255,7 +257,6 @@ def _mapped(array: xr.DataArray, request: _Request) -> xr.DataArray:
         name="map",
         positions=bool(request.with_keys or calls.axes),
     )
-    cropped = array.isel({a: slice(*w) for a, w in windows.items() if a in core})
     named = with_data(cropped, result, (*outer, *(core if sizes is None else sizes)))
     return named.transpose(*[d for d in map(str, array.dims) if d in named.dims], ...)
 
@@ -398,7 +399,7 @@ class _Planes:
 
     calls: CallTable
     outer: tuple[str, ...]
-    ncore: int
+    core: Mapping[str, int]
     unit_dims: bool
     with_keys: bool
     sizes: Mapping[str, int] | None
@@ -407,7 +408,7 @@ class _Planes:
     strict: bool = True
 
     def __call__(self, piece: np.ndarray, inner: tuple[slice, ...], start: tuple[int, ...] | None = None) -> np.ndarray:
-        lead = piece.ndim - self.ncore
+        lead = piece.ndim - len(self.core)
         out: np.ndarray | None = None
         counts = piece.shape[:lead]
         start = (0,) * lead if start is None else start
@@ -446,14 +447,19 @@ class _Planes:
                 f"func returned {array.dtype}, expected {self.dtype}: pass dtype={str(array.dtype)!r} to map, or "
                 "dtype='infer' to find out from one block"
             )
+        if array.shape != (expected := self._expected(plane.shape)):
+            told = "announce it with" if self.sizes is None else f"expected {expected}, from"
+            raise ValueError(
+                f"func returned shape {array.shape} for a plane of shape {plane.shape}: {told} output_sizes="
+            )
+        return array[inner] if self.sizes is None else array
+
+    def _expected(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the result for a plane, or a chunk of a plane: its share of the announced lengths."""
+        own = dict(zip(self.core, shape, strict=True))
         if self.sizes is None:
-            if array.shape != plane.shape:
-                raise ValueError(
-                    f"func returned shape {array.shape} for a plane of shape {plane.shape}: announce it with "
-                    "output_sizes="
-                )
-            return array[inner]
-        return array
+            return shape
+        return tuple(n * own[a] // self.core[a] if self.core.get(a) else n for a, n in self.sizes.items())
 
 
 def _dtype(array: xr.DataArray, request: _Request, calls: CallTable, kernel: _Planes, data: Any) -> np.dtype:

@@ -151,8 +151,8 @@ class Measures:
         -------
         pandas.DataFrame
             The table of `regionprops`, without the column ``c``: ``intensity_mean`` of a channel ``DAPI`` is the column
-            ``intensity_mean-DAPI``; a channel without a name has its number. Labels that differ between channels
-            keep a row for each channel.
+            ``intensity_mean-DAPI``; channels without names, or with names that repeat, have their numbers. Labels that
+            differ between channels keep a row for each channel.
 
         Examples
         --------
@@ -167,10 +167,14 @@ class Measures:
         """
         label_array, image = _pair(self._obj, labels, intensity)
         extra = _chosen("extra_properties", extra_properties, Callable)
-        table = self.regionprops(labels, intensity, properties, units=units, extra_properties=extra, progress=progress)
+        options: Any = {"units": units, "extra_properties": extra, "progress": progress}
         if image is None or "c" not in image.dims or "c" in label_array.dims:
-            return table
-        return by_channel(table, [f.__name__ for f in extra])
+            return self.regionprops(labels, intensity, properties, **options)
+        if "c" in image.coords and not image["c"].to_index().is_unique:
+            image = image.drop_vars("c")
+        table = label_array.img.regionprops(None, image, properties, **options)
+        names = image["c"].values if "c" in image.coords else range(image.sizes["c"])
+        return by_channel(table, [f.__name__ for f in extra], list(names))
 
 
 def _pair(obj: Any, labels: Any, intensity: Any) -> tuple[xr.DataArray, xr.DataArray | None]:

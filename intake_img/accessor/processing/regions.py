@@ -25,7 +25,7 @@ from intake_img.accessor.progress import bar
 from intake_img.accessor.variables import lazy
 from intake_img.errors import AxesError
 from intake_img.kernels import regionedges, regionshapes, regionvalues, runlengths
-from intake_img.model.axes import spell
+from intake_img.model.axes import SPATIAL, spell
 from intake_img.model.datasets import spacing_of
 from intake_img.model.units import PIXEL
 
@@ -63,7 +63,7 @@ def measured(
     single = SingleRegions(tuple(n for n in names if not _adds_up(n)), scale, tuple(extra))
     single.check(len(axes), image is not None)
     with bar(progress, "measuring"):
-        table = pd.DataFrame(_Chunks(labels, image, axes, tuple(names), scale, single).columns())
+        table = pd.DataFrame(_Chunks(*_images(labels, image), axes, tuple(names), scale, single).columns())
     unit: str | None = PIXEL
     places: list[str | None] = [PIXEL] * len(axes)
     if units == "physical":
@@ -72,12 +72,21 @@ def measured(
     return table
 
 
-def by_channel(table: pd.DataFrame, extra: Sequence[str]) -> pd.DataFrame:
+def _images(labels: xr.DataArray, image: xr.DataArray | None) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Return both; if there is no image in them, images without labels: a table without rows has the same columns."""
+    both = [labels] if image is None else [labels, image]
+    if all(n for array in both for d, n in array.sizes.items() if str(d) not in SPATIAL):
+        return labels, image
+    one, *others = [xr.DataArray(np.zeros((1,) * a.ndim, a.dtype), dims=a.dims) for a in both]
+    return one, others[0] if others else None
+
+
+def by_channel(table: pd.DataFrame, extra: Sequence[str], names: Sequence[Any]) -> pd.DataFrame:
     """Return a table with the rows of one channel, and columns of all of them."""
     units: dict[str, str] = table.attrs["column_units"]
     found: dict[str, str] = {}
     own = [c for c in table if "intensity" in c or "weighted" in c or c.split("-")[0] in extra]
-    channels = dict(iter(table.groupby("c", sort=False)))
+    channels = dict(iter(table.groupby("c", sort=False))) or dict.fromkeys(names, table)
     first = next(iter(channels.values()), table).reset_index(drop=True).drop(columns="c")
     out = first.drop(columns=own)
     for column in own:

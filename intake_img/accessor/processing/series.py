@@ -391,7 +391,7 @@ def _of_series(array: xr.DataArray, data: Any, axis: str, size: Any, name: str) 
 
     dims = tuple(map(str, array.dims))
     if size == "auto" or isinstance(size, str):
-        wanted = {k: -1 if d == axis else "auto" for k, d in enumerate(dims)}
+        wanted = {k: -1 if d == axis or not array.size else "auto" for k, d in enumerate(dims)}
         try:
             chunks = da.core.normalize_chunks(
                 tuple(wanted.values()), data.shape, "100MB" if size == "auto" else size, data.dtype, data.chunks
