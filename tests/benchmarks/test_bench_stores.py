@@ -59,10 +59,10 @@ def test_read(store: tuple[Path, Any], versus, benchmark) -> None:
 def test_region(store: tuple[Path, Any], versus, benchmark) -> None:
     path, spec = store
     raw, ds = ts.open(spec).result(), imload(path, chunks=None)
-    benchmark.extra_info["gate"] = "2, or 1 ms above tensorstore"  # the time of an access through xarray
+    benchmark.extra_info["gate"] = "2, or 0.5 ms above tensorstore"  # the time of an access through xarray
 
     def ours() -> np.ndarray:
         return ds["image"][..., 5, 200:250, 300:350].values
 
     ratio = versus(ours, lambda: raw[300:350, 200:250, 5].read().result(), rounds=30)
-    assert ratio <= 2 or benchmark.extra_info["ours_ms"] <= benchmark.extra_info["raw_ms"] + 1
+    assert ratio <= 2 or benchmark.extra_info["ours_ms"] <= benchmark.extra_info["raw_ms"] + 0.5

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from intake_img.formats.h5.arrays import dtype_of, read_stored
 from intake_img.formats.h5.axes import AxisFacts, letters_of
-from intake_img.formats.h5.file import h5py_module, item_at
+from intake_img.formats.h5.file import h5py_module
 from intake_img.formats.h5.tree import attribute, group_at, hard_links, text_of
 from intake_img.model.axes import default_axes
 
@@ -66,40 +67,46 @@ def _is_array(group: Any) -> bool:
 
 
 def _inner(group: Any, name: str) -> Any:
-    """What a group holds under a name; None if there is nothing. Damaged, it is an error: it would tell the axes."""
-    return item_at(group, name) if name.encode() in group.id else None
+    """The low-level dataset in a group; None if there is nothing. Damaged, it is an error: it would tell the axes."""
+    h5py = h5py_module()
+    found = h5py.h5o.open(group.id, name.encode(), lapl=group._lapl) if name.encode() in group.id else None
+    return found if isinstance(found, h5py.h5d.DatasetID) else None
 
 
 def facts_of(group: Any) -> AxisFacts:
     """Return the axes of the array in a group: ``dim1``, ``dim2``, ... (1.0: ``dim0``, ...), the first axis first."""
-    shape = item_at(group, "data").id.shape
+    shape = _inner(group, "data").shape
     first = 0 if b"dim0" in group.id else 1
-    dims = [_inner(group, f"dim{k + first}") for k in range(len(shape))]
-    names = [_name(dim) for dim in dims]
-    facts = AxisFacts(letters_of(names) or default_axes(len(shape)))
+    dims = [_Dimension.of(_inner(group, f"dim{k + first}")) for k in range(len(shape))]
+    facts = AxisFacts(letters_of([dim.name for dim in dims]) or default_axes(len(shape)))
     for axis, n, dim in zip(facts.axes, shape, dims, strict=True):
-        values = _values(dim, n)
-        unit = _unit(_attribute(dim, "units"))
-        counted = not unit and values.size > 1 and bool(np.all(np.diff(values) == 1))  # pixels: nothing is known
+        values = _values(dim.stored, n)
+        counted = not dim.unit and values.size > 1 and bool((values[1:] - values[:-1] == 1).all())  # pixels
         if values.size > 1 and not counted:
-            facts.positions(axis, values, unit)
+            facts.positions(axis, values, dim.unit)
     return facts
 
 
-def _name(dim: Any) -> str:
-    name = _attribute(dim, "name")
-    return "energy" if name == "E" and _unit(_attribute(dim, "units")) == "eV" else name
+@dataclass(frozen=True)
+class _Dimension:
+    """What a file says of an axis."""
+
+    stored: Any
+    name: str = ""
+    unit: str = ""
+
+    @classmethod
+    def of(cls, stored: Any) -> _Dimension:
+        if stored is None:
+            return cls(None)
+        name, unit = (text_of(attribute(stored, known)) for known in ("name", "units"))
+        return cls(stored, "energy" if name == "E" and _unit(unit) == "eV" else name, _unit(unit))
 
 
-def _attribute(dim: Any, name: str) -> str:
-    return text_of(attribute(dim, name)) if dim is not None else ""
-
-
-def _values(dim: Any, n: int) -> np.ndarray:
+def _values(stored: Any, n: int) -> np.ndarray:
     """The positions along an axis; two stand for a first one and a step. Empty if there are none."""
-    stored = dim.id if isinstance(dim, h5py_module().Dataset) else None
-    shape = None if stored is None else stored.shape
-    if stored is None or shape not in ((n,), (2,)) or stored.dtype.kind not in "iuf":
+    shape = () if stored is None else stored.shape
+    if shape not in ((n,), (2,)) or stored.dtype.kind not in "iuf":
         return np.empty(0)
     values = read_stored(stored)
     return values if shape == (n,) else values[0] + (values[1] - values[0]) * np.arange(n)

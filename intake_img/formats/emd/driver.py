@@ -13,6 +13,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.emd import berkeley, velox
 from intake_img.formats.format_source import source_of
+from intake_img.formats.h5.axes import AxisFacts
 from intake_img.formats.h5.file import SIGNATURE, item_at
 from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.sniff import claim
@@ -50,14 +51,15 @@ class _EmdHandle(H5Handle):
             metadata = self.velox[title][1]
             facts, header = velox.facts_of(metadata), {"metadata": metadata}
         else:
-            facts = self.h5.run(lambda f: berkeley.facts_of(item_at(f, group)))
-            header = self.h5.run(lambda f: _header(f, group))
+            facts, header = self.h5.run(lambda f: _described(f, group))
         return Image.single(self.pixels(path), facts.axes, header={"path": path, **header}, **facts.facts)
 
 
-def _header(f: Any, group: str) -> dict[str, Any]:
-    about = {name: attributes_of(item_at(f, name)) for name in ("microscope", "sample") if name in f}
-    return {"file": attributes_of(f), "attributes": attributes_of(item_at(f, group)), **about}
+def _described(f: Any, path: str) -> tuple[AxisFacts, dict[str, Any]]:
+    """Return the axes of Berkeley's array in a group, and the header."""
+    group = item_at(f, path)
+    about = {name: attributes_of(item_at(f, name)) for name in ("microscope", "sample") if name.encode() in f.id}
+    return berkeley.facts_of(group), {"file": attributes_of(f), "attributes": attributes_of(group), **about}
 
 
 class Emd(Format):

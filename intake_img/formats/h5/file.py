@@ -26,9 +26,10 @@ __all__ = ["SIGNATURE", "H5File", "h5py_module", "item_at"]
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 2**16  # bytes that are fetched of a remote file
 _NEAR = 2**14  # bytes of a local file that are read where HDF5 asks for a few
+_HEAD = 2**15  # the same at its beginning
 _CHUNK_CACHE = 2**24  # bytes of decoded chunks that HDF5 keeps of each open dataset
 
-_IMPORTED: dict[str, Any] = {}
+_H5PY: Any = None
 
 _T = TypeVar("_T")
 
@@ -41,10 +42,10 @@ def h5py_module(purpose: str = "reading HDF5 files") -> Any:
     MissingExtraError
         If it is not installed.
     """
-    found = sys.modules.get("h5py")
-    if found is None or found is not _IMPORTED.get("h5py"):  # each opening asks some fifty times
-        found = _IMPORTED["h5py"] = imported("h5py", "hdf5", purpose)
-    return found
+    global _H5PY
+    if _H5PY is None or sys.modules.get("h5py") is not _H5PY:  # each opening asks some fifty times
+        _H5PY = imported("h5py", "hdf5", purpose)
+    return _H5PY
 
 
 def item_at(group: Any, path: str | bytes) -> Any:
@@ -84,7 +85,7 @@ class H5File:
         self.local: Any = None
         try:
             if file.local:
-                self.local = self._h5py.File(_Local(self.source), "r", rdcc_nbytes=_CHUNK_CACHE)
+                self.local = _opened(self._h5py, _Local(self.source))
                 _OPEN.add(self)
         except BaseException:
             self.source.close()
@@ -133,6 +134,16 @@ class H5File:
         self._blocks.clear()
 
 
+def _opened(h5py: Any, stream: _Stream) -> Any:
+    """Return ``h5py.File(stream, "r", rdcc_nbytes=_CHUNK_CACHE)``, without properties of files that are written."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    unused, slots, _, share = access.get_cache()
+    access.set_cache(unused, slots, _CHUNK_CACHE, share)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, stream)
+    name = repr(stream).encode("ascii", "replace")
+    return h5py.File(h5py.h5f.open(name, h5py.h5f.ACC_RDONLY, fapl=access))
+
+
 class _NotFetchedError(OSError):
     """HDF5 looked for bytes that are not there yet."""
 
@@ -163,18 +174,24 @@ class _Stream(ByteStream):
 
 
 class _Local(_Stream):
-    """The bytes of a local file; metadata, which HDF5 reads in many small pieces, are read with what lies around."""
+    """The bytes of a local file; metadata, which HDF5 reads in many small pieces, are read with what lies around.
+
+    Most of them lie in the first bytes of a file, which are kept besides the last ones that were read.
+    """
 
     def __init__(self, source: ByteReader) -> None:
         super().__init__(source)
+        self.head = source.ranges([0], [min(_HEAD, source.size)])[0]
         self.first, self.near = 0, b""
 
     def readinto(self, buffer: Any) -> int:
-        target, skip = memoryview(buffer).cast("B"), self.at - self.first
+        target, skip, near = memoryview(buffer), self.at, self.head
         count = target.nbytes
-        if not 0 <= skip <= len(self.near) - count or self.near.startswith(HEAP, skip):
+        if skip + count > len(near):
+            skip, near = skip - self.first, self.near
+        if not 0 <= skip <= len(near) - count or near.startswith(HEAP, skip):
             return super().readinto(target)
-        target[:] = self.near[skip : skip + count]
+        target[:] = near[skip : skip + count]
         self.at += count
         return count
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -192,41 +193,45 @@ def attributes_of(item: Any, names: Collection[str] | None = None) -> dict[str, 
 
     Parameters
     ----------
-    item : h5py.Group or h5py.Dataset
+    item : h5py.Group, h5py.Dataset, or one of their low-level classes
     names : collection of str, optional
         Only these are read.
     """
     h5py = h5py_module()
-    wanted = attribute_names(item) if names is None else [name for name in names if _has(h5py, item, name)]
-    return {name: value for name in wanted if (value := _attribute(h5py, item, name)) is not None}
+    at, there = _low(h5py, item), h5py.h5a.exists
+    wanted = attribute_names(at) if names is None else [name for name in names if there(at, name.encode())]
+    return {name: value for name in wanted if (value := _attribute(h5py, at, name)) is not None}
+
+
+def _low(h5py: Any, item: Any) -> Any:
+    """The low-level object of h5py."""
+    return item.id if isinstance(item, h5py.HLObject) else item
 
 
 def attribute_names(item: Any) -> list[Any]:
     """Return the names of attributes in the order of h5py: that of creation, if the file keeps it."""
     h5py, names, again = h5py_module(), list[bytes](), list[bytes]()
-    h5py.h5a.iterate(item.id, names.append)
-    if len(names) > 1 and item.id.get_create_plist().get_attr_creation_order() & h5py.h5p.CRT_ORDER_TRACKED:
-        h5py.h5a.iterate(item.id, again.append, index_type=h5py.h5.INDEX_CRT_ORDER)
+    at = _low(h5py, item)
+    h5py.h5a.iterate(at, names.append)
+    if len(names) > 1 and at.get_create_plist().get_attr_creation_order() & h5py.h5p.CRT_ORDER_TRACKED:
+        h5py.h5a.iterate(at, again.append, index_type=h5py.h5.INDEX_CRT_ORDER)
         names = again
     return [_decoded(name) for name in names]
 
 
-def _has(h5py: Any, item: Any, name: str) -> bool:
-    return bool(h5py.h5a.exists(item.id, name.encode()))
-
-
 def attribute(item: Any, name: str) -> Any:
     """Return an attribute of a group or dataset as h5py gives it; None if there is none, or it is no plain value."""
-    h5py = h5py_module()
-    if not _has(h5py, item, name):
+    h5py, encoded = h5py_module(), name.encode()
+    at = _low(h5py, item)
+    if not h5py.h5a.exists(at, encoded):
         return None
-    found = h5py.h5a.open(item.id, name.encode())
-    return _value(h5py, item, name, found, found.get_type())
+    found = h5py.h5a.open(at, encoded)
+    return _value(h5py, at, name, found, found.get_type())
 
 
-def _attribute(h5py: Any, item: Any, name: str | bytes) -> Any:
+def _attribute(h5py: Any, at: Any, name: str | bytes) -> Any:
     try:
-        found = h5py.h5a.open(item.id, name.encode() if isinstance(name, str) else name)
+        found = h5py.h5a.open(at, name.encode() if isinstance(name, str) else name)
         nbytes = found.get_storage_size()
         if nbytes > _ATTRIBUTE_BYTES:
             return f"{nbytes} bytes, not shown"
@@ -236,33 +241,33 @@ def _attribute(h5py: Any, item: Any, name: str | bytes) -> Any:
             found.read(letters, stored)
             if nbytes > 1 or b"!" <= letters[0] <= b"~":  # one may be a text, or an array of one
                 return text_of(letters)
-        value = _value(h5py, item, name, found, stored)
+        value = _value(h5py, at, name, found, stored)
     except (KeyError, OSError, RuntimeError, TypeError, ValueError) as exc:
         return f"unreadable: {exc}"
     return None if value is None else _plain(value)
 
 
-def _value(h5py: Any, item: Any, name: str | bytes, found: Any, stored: Any) -> Any:
+def _value(h5py: Any, at: Any, name: str | bytes, found: Any, stored: Any) -> Any:
     """The value as h5py gives it, None for references, records and lists.
 
     Numbers and text are read without opening the attribute again. A damaged description of a record or a list can end
     the process.
     """
     h5t, shape = h5py.h5t, found.shape
-    plain_kinds = (h5t.TypeStringID, h5t.TypeIntegerID, h5t.TypeFloatID, h5t.TypeEnumID)
-    if shape is None or not isinstance(stored, plain_kinds):
-        kind = stored.get_class()
-        refused = kind in (h5t.REFERENCE, h5t.COMPOUND, h5t.OPAQUE) or stored.detect_class(h5t.VLEN)
-        return None if refused else item.attrs[name]
-    if not isinstance(stored, h5t.TypeStringID):
-        value = np.zeros(shape, stored.dtype)
-        found.read(value)
-    elif stored.is_variable_str():
+    text = type(stored) is h5t.TypeStringID
+    if shape is None or not (text or isinstance(stored, (h5t.TypeIntegerID, h5t.TypeFloatID, h5t.TypeEnumID))):
+        return _by_h5py(h5py, at, name, stored)
+    if text and stored.is_variable_str():
         return _texts(found, shape, stored.get_cset())
-    else:
-        value = np.zeros(shape, f"S{stored.get_size()}")
-        found.read(value, stored)
+    value = np.zeros(shape, f"S{stored.get_size()}" if text else stored.dtype)
+    found.read(value, stored if text else None)
     return value if shape else value[()]
+
+
+def _by_h5py(h5py: Any, at: Any, name: str | bytes, stored: Any) -> Any:
+    h5t, kind = h5py.h5t, stored.get_class()
+    refused = kind in (h5t.REFERENCE, h5t.COMPOUND, h5t.OPAQUE) or stored.detect_class(h5t.VLEN)
+    return None if refused else h5py.AttributeManager(SimpleNamespace(id=at))[name]
 
 
 @cache
@@ -277,9 +282,9 @@ def _texts(found: Any, shape: tuple[int, ...], charset: int) -> Any:
     dtype, kind = _type_of_texts(charset)
     value = np.zeros(shape, dtype)
     found.read(value, kind)
-    texts = [text.decode("utf-8", "surrogateescape") for text in value.flat]
     if not shape:
-        return texts[0]
+        return value[()].decode("utf-8", "surrogateescape")
+    texts = [text.decode("utf-8", "surrogateescape") for text in value.flat]
     return np.array(texts, value.dtype).reshape(shape)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -155,8 +155,11 @@ class CubeArray(ChunkedArray):
         """Fill the rows of an array of bytes with planes of the blocks in a box."""
         numbers, first, count = numbers_in(box), planes.start * self._plane_bytes, rows.shape[1]
         if header.packed:
-            for row, data in zip(rows, _packed(reader, header, numbers), strict=True):
-                row[:] = np.frombuffer(_unpacked(data, self._block_bytes), np.uint8, count, first)
+            whole = np.empty(0 if count == self._block_bytes else self._block_bytes, np.uint8)
+            for row, data in zip(rows, _packed(reader, header, numbers, self._block_bytes), strict=True):
+                _unpack(data, row if not len(whole) else whole)
+                if len(whole):
+                    row[:] = whole[first : first + count]
             return
         starts = [header.offset + n * self._block_bytes + first for n in numbers]
         if self.file.local:
@@ -180,14 +183,22 @@ def _path(cube: Place) -> str:
     return f"z{z}/y{y}/x{x}.wkw"
 
 
-def _packed(reader: ByteReader, header: CubeHeader, numbers: Sequence[int]) -> list[bytes]:
-    """Return compressed blocks, by their numbers in the cube."""
+def _packed(reader: ByteReader, header: CubeHeader, numbers: Sequence[int], want: int) -> Iterator[memoryview | bytes]:
+    """Yield compressed blocks, by their numbers in the cube, after their size `want`; each is valid until the next."""
     starts, ends = _limits(reader, header, numbers)
     sizes = [end - start for start, end in zip(starts, ends, strict=True)]
     for n, start, size in zip(numbers, starts, sizes, strict=True):
         if not 0 <= size <= reader.size - start:
             raise FormatError(f"{reader.file}: block {n} ends before it begins, or beyond the file: it is damaged")
-    return reader.ranges(starts, sizes)
+    before = struct.pack("<i", want)
+    if not reader.maps:  # a server: all in one request
+        yield from (before + data for data in reader.ranges(starts, sizes))
+        return
+    buffer = memoryview(bytearray(before) + bytearray(max(sizes)))
+    for start, size in zip(starts, sizes, strict=True):
+        block = buffer[: len(before) + size]
+        reader.read_into(start, block[len(before) :])
+        yield block
 
 
 def _limits(reader: ByteReader, header: CubeHeader, numbers: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -204,7 +215,7 @@ def _limits(reader: ByteReader, header: CubeHeader, numbers: Sequence[int]) -> t
     return [start if n else header.offset for n, start in zip(numbers, starts, strict=True)], ends
 
 
-def _unpacked(data: bytes, want: int) -> bytes:
+def _unpack(data: memoryview | bytes, out: np.ndarray) -> None:
     import numcodecs
 
-    return numcodecs.lz4.decompress(struct.pack("<i", want) + data)
+    numcodecs.lz4.decompress(data, out)
