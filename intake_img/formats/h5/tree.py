@@ -282,10 +282,8 @@ def _texts(found: Any, shape: tuple[int, ...], charset: int) -> Any:
     dtype, kind = _type_of_texts(charset)
     value = np.zeros(shape, dtype)
     found.read(value, kind)
-    if not shape:
-        return value[()].decode("utf-8", "surrogateescape")
-    texts = [text.decode("utf-8", "surrogateescape") for text in value.flat]
-    return np.array(texts, value.dtype).reshape(shape)
+    texts = [text.decode("utf-8", "surrogateescape") for text in value.ravel().tolist()]
+    return np.array(texts, value.dtype).reshape(shape) if shape else texts[0]
 
 
 def _plain(value: Any) -> Any:
