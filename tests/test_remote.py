@@ -17,7 +17,7 @@ import pytest
 import tifffile
 import xarray as xr
 from PIL import Image as Pillow
-from servers import MODES, serving
+from servers import MODES, Handler, serving
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError, RemoteError
@@ -291,3 +291,35 @@ def test_only_what_may_pass_is_tried_again() -> None:
             retried("https://example.org/a", lambda error=error: failing(error))
         assert len(calls) == times
         assert len(met) == (times == 3)
+
+
+@pytest.mark.parametrize(("version", "most"), [("0.5", 3), ("0.4", 7)])
+def test_a_store_on_a_web_server_is_opened_by_few_requests(version: str, most: int, tmp_path: Path) -> None:
+    imsave(xr.Dataset({"image": (tuple("zyx"), VALUES[:, 0])}), tmp_path / "a.ome.zarr", version=version)
+    asked = []
+
+    def look(handler: Handler) -> None:
+        asked.append(handler.path)
+        handler.do_GET()
+
+    with serving(tmp_path, do_HEAD=look) as (url, handler):
+        ds = imload(f"{url}/a.ome.zarr")
+        assert len(handler.log) + len(asked) <= most
+        np.testing.assert_array_equal(ds.image, VALUES[:, 0])
+
+
+def test_a_store_that_was_not_there_is_found_when_it_is(tmp_path: Path) -> None:
+    with serving(tmp_path) as (url, _):
+        with pytest.raises(FileNotFoundError):
+            imload(f"{url}/a.ome.zarr")
+        imsave(xr.Dataset({"image": (tuple("zyx"), VALUES[:, 0])}), tmp_path / "a.ome.zarr")
+        np.testing.assert_array_equal(imload(f"{url}/a.ome.zarr").image, VALUES[:, 0])
+
+
+def test_many_files_of_a_folder_on_a_web_server() -> None:
+    folder = File.parse("http://localhost/a")
+    assert folder / "b" is folder / "b"
+    for k in range(200):
+        assert (folder / f"{k}").path == f"http://localhost/a/{k}"
+    assert len(folder.__dict__["_inside"]) <= 64
+    assert not pickle.loads(pickle.dumps(folder)).__dict__.get("_inside")

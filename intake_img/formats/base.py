@@ -263,6 +263,8 @@ class Format:
     any file may be of the format. Only valid for the `claims` of the same class or its parents."""
     folder: ClassVar[bool] = False
     """Whether the format is a folder of files."""
+    archives: ClassVar[tuple[str, ...]] = ()
+    """Of the extensions of a format that is a folder, those of single files that hold such a folder."""
     series: ClassVar[bool] = False
     """Whether a folder of the format's files is an image as well, such as a folder of slices; `claims` recognises
     it."""

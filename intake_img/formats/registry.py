@@ -318,6 +318,8 @@ def open_any(uri: Any, **options: Any) -> ImageSource:
     if isinstance(uri, (list, tuple)):
         return above.of_list(uri, options)
     file = File.given(uri, options)
+    if _is_folder_on_web(file):
+        return _detected(file, options, True)
     if not file.exists():
         return above.of_absent(file, options) or _detected(file, options, None)
     if not file.is_folder():
@@ -328,6 +330,17 @@ def open_any(uri: Any, **options: Any) -> ImageSource:
         if file.local and resolve(file) != file:
             raise
         return above.of_folder(file, options, exc)
+
+
+def _is_folder_on_web(file: File) -> bool:
+    """Return whether a web server has the metadata of the image of which this is the name of a folder.
+
+    Asked first, since most servers tell nothing about folders.
+    """
+    named = _known().named(file.name) if file.web else None
+    if named is None or not named.folder or file.name.lower().endswith(named.archives):
+        return False
+    return bool(named.claims(Probe(file, b"", True)))
 
 
 class ImgSource(ImageSource):

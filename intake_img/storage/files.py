@@ -32,6 +32,7 @@ _SCHEME = re.compile(rf"^(?:{_CACHES}|[A-Za-z][A-Za-z0-9+.\-]+://)")
 _BLOCKS = "intake_img_blocks"  # in storage_options, so that all files derived from one are cached like it
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "created")
 _INFO_SECONDS = 5  # how long the last check of a remote file is valid
+_MOST_KNOWN = 64  # files in a folder on a web server of which the last check is remembered
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "http": ("aiohttp", "http"), "https": ("aiohttp", "http")}
 
 
@@ -144,9 +145,15 @@ class File:
     def __truediv__(self, name: str) -> File:
         if self.local:
             return self.at(os.path.join(self.path, name))
-        before, own, behind = _link(self.path)
-        folder = own if own.endswith("://") else f"{own.rstrip('/')}/"
-        return self.at(f"{before}{folder}{name}{behind}")
+        known: dict[str, File] = self.__dict__.setdefault("_inside", {}) if self.web else {}
+        if name not in known:
+            before, own, behind = _link(self.path)
+            folder = own if own.endswith("://") else f"{own.rstrip('/')}/"
+            found = self.at(f"{before}{folder}{name}{behind}")
+            if len(known) == _MOST_KNOWN:
+                known.clear()
+            known[name] = found  # with what the server told of it
+        return known[name]
 
     def within(self, *parts: str) -> File:
         """Return the file at a path below this folder, with slashes; empty components are ignored."""
@@ -302,12 +309,22 @@ class File:
         return tuple(str(info[k]) for k in keys if info.get(k) is not None)
 
     def remote_info(self) -> Mapping[str, Any]:
-        """Return the file system's information on a remote file, requested at most once in a few seconds."""
+        """Return the file system's information on a remote file, requested at most once in a few seconds.
+
+        A web server is not asked again either for a file that it does not have; other files may be written meanwhile.
+        """
         seen = self.__dict__.get("_seen")
         if seen is None or time.monotonic() - seen[0] > _INFO_SECONDS:
             fs, path = self._uncached()
-            seen = time.monotonic(), retried(self.path, lambda: fs.info(path))
+            try:
+                seen = time.monotonic(), retried(self.path, lambda: fs.info(path))
+            except FileNotFoundError:
+                if not self.web:
+                    raise
+                seen = time.monotonic(), None
             object.__setattr__(self, "_seen", seen)
+        if seen[1] is None:
+            raise FileNotFoundError(self.path)
         return seen[1]
 
     def fetched(self, most: int) -> File:

@@ -33,6 +33,7 @@ class OmeZarr(WritesStores):
     extensions = (".ome.zarr", ".zarr", ".zarr.zip", ".ome.zarr.zip", ".ozx")
     starts = (b"PK\x03\x04",)
     folder = True
+    archives = (".zarr.zip", ".ome.zarr.zip", ".ozx")
     has_scenes = True
     has_levels = True
     option_docs = {
@@ -46,7 +47,7 @@ class OmeZarr(WritesStores):
             return int(any(probe.holds(name) for name in METADATA_FILES))
         if not probe.head.startswith(b"PK\x03\x04"):
             return 0
-        named = probe.name.lower().endswith(tuple(e for e in self.extensions if e.endswith((".zip", ".ozx"))))
+        named = probe.name.lower().endswith(self.archives)
         first = probe.head[30 : 30 + int.from_bytes(probe.head[26:28], "little")]
         return int(named or first.rpartition(b"/")[2] in [name.encode() for name in METADATA_FILES])
 

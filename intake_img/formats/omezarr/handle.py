@@ -41,7 +41,7 @@ class StoreHandle(Handle):
         self._grown: tuple[Hashable, Growth] | None = None
         self.zarr_format = 3
         try:
-            if self._root is not None and self._journal.look("zarr.json") is None:
+            if self._lacks_zarr_json():
                 self.zarr_format = 2
             elif self.node("") is None:
                 self.zarr_format = 2
@@ -51,6 +51,12 @@ class StoreHandle(Handle):
         except BaseException:
             self.close()
             raise
+
+    def _lacks_zarr_json(self) -> bool:
+        """Whether the store is known to be of an older format; on a web server this was asked before."""
+        if self._root is not None:
+            return self._journal.look("zarr.json") is None
+        return self.file.web and not is_zip(self.file) and not (self.file / "zarr.json").exists()
 
     @property
     def in_folder(self) -> bool:
