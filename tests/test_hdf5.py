@@ -35,6 +35,18 @@ def facts(ds: xr.Dataset) -> dict[str, Any]:
     return {a: (c.attrs.get("spacing"), c.attrs.get("units")) for a, c in ds.coords.items()}
 
 
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_a_file_that_was_cut_off_says_what_to_do(where: str, tmp_path: Path) -> None:
+    path = made(tmp_path / "a.h5", lambda f: f.create_dataset("a", data=VALUES))
+    uri = str(path)
+    if where == "memory":
+        uri = "memory://hdf5/cut.h5"
+        fsspec.filesystem("memory").pipe("/hdf5/cut.h5", path.read_bytes()[:3000])
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(FormatError, match="was cut off, and HDF5 opens complete files only: copy it again"):
+        imload(uri)
+
+
 # real files
 
 

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from intake_img.errors import FormatError
 from intake_img.formats.h5.heaps import HEAP, check_heap
 from intake_img.model.packages import imported
 from intake_img.storage.byte_readers import ByteReader, ByteStream
@@ -87,8 +88,9 @@ class H5File:
             if file.local:
                 self.local = _opened(self._h5py, _Local(self.source))
                 _OPEN.add(self)
-        except BaseException:
+        except BaseException as exc:
             self.source.close()
+            _check_complete(file, exc)
             raise
 
     def run(self, read: Callable[[Any], _T]) -> _T:
@@ -114,6 +116,7 @@ class H5File:
             try:
                 if not stream.missing:
                     if failure is not None:
+                        _check_complete(self.file, failure)
                         raise failure
                     return found
             finally:
@@ -142,6 +145,14 @@ def _opened(h5py: Any, stream: _Stream) -> Any:
     access.set_fileobj_driver(h5py.h5fd.fileobj_driver, stream)
     name = repr(stream).encode("ascii", "replace")
     return h5py.File(h5py.h5f.open(name, h5py.h5f.ACC_RDONLY, fapl=access))
+
+
+def _check_complete(file: File, failure: BaseException) -> None:
+    """Raise an error that says what to do if HDF5 did not open a file because it was cut off."""
+    if isinstance(failure, OSError) and "truncated file" in str(failure):
+        raise FormatError(
+            f"{file} was cut off, and HDF5 opens complete files only: copy it again from where it was made ({failure})"
+        ) from failure
 
 
 class _NotFetchedError(OSError):

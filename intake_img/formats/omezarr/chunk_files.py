@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import FormatError
+from intake_img.formats.omezarr.present import existing
 from intake_img.model.chunks import Region
 from intake_img.storage.files import File
 from intake_img.storage.positioned import read_at
@@ -30,6 +31,7 @@ _MOST_INDICES = 4096
 
 Inflate = Callable[[Any], Any]
 Place = tuple[int, ...]
+Cut = tuple[int, slice, slice]
 
 
 @dataclass(eq=False)
@@ -69,7 +71,12 @@ class ChunkFiles:
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         """Fill `out`, of any strides, with a region."""
-        for place, within, target in _touched(region, self.shard or self.chunk):
+        axes = _cuts(region, self.shard or self.chunk)
+        spans = [range(cuts[0][0], cuts[-1][0] + 1) if cuts else range(0) for cuts in axes]
+        places = existing(self.folder, self.key, spans)
+        if places is not None and len(places) < math.prod(map(len, axes)):
+            out[...] = self.fill
+        for place, within, target in _touched(axes, places):
             key, part = self.key(place), _view(out, target)
             try:
                 fd = (self.folder / key).descriptor()
@@ -88,7 +95,7 @@ class ChunkFiles:
         many = tuple(s // c for s, c in zip(shard, self.chunk, strict=True))
         status = os.fstat(fd)
         index = self._index(fd, key, (status.st_size, status.st_mtime_ns), math.prod(many))
-        for place, within, target in _touched(region, self.chunk):
+        for place, within, target in _touched(_cuts(region, self.chunk)):
             offset, count = index[np.ravel_multi_index(place, many) if many else 0].tolist()
             part = _view(out, target)
             if offset == count == EMPTY:
@@ -141,9 +148,9 @@ class ChunkFiles:
         return index
 
 
-def _touched(region: Region, block: Sequence[int]) -> Iterator[tuple[Place, Region, Region]]:
-    """Iterate over the blocks of a grid that a region touches: place, part of the block, part of the region."""
-    axes = [
+def _cuts(region: Region, block: Sequence[int]) -> list[list[Cut]]:
+    """Return for each axis which blocks of a grid a region touches: their numbers, what of each, and where it goes."""
+    return [
         [
             (
                 k,
@@ -154,7 +161,18 @@ def _touched(region: Region, block: Sequence[int]) -> Iterator[tuple[Place, Regi
         ]
         for s, n in zip(region, block, strict=True)
     ]
-    for cells in product(*axes):
+
+
+def _touched(
+    axes: Sequence[Sequence[Cut]], places: Iterable[Place] | None = None
+) -> Iterator[tuple[Place, Region, Region]]:
+    """Iterate over blocks, all or those at `places`: place, part of the block, part of the region."""
+    if places is None:
+        chosen: Iterable[tuple[Cut, ...]] = product(*axes)
+    else:
+        starts = [cuts[0][0] for cuts in axes]
+        chosen = (tuple(cuts[k - n] for cuts, k, n in zip(axes, place, starts, strict=True)) for place in places)
+    for cells in chosen:
         yield tuple(c[0] for c in cells), tuple(c[1] for c in cells), tuple(c[2] for c in cells)
 
 
