@@ -365,6 +365,8 @@ def _write_one(
             compute=compute,
         )
     with begin(target, overwrite=overwrite) as staging:
+        if (pixels := format.pixels_in(target.name)) != target.name:
+            staging.superseded([pixels])  # refuses to replace it before anything is written
         if in_store and not target.local:  # chunk by chunk, without a local folder
             write: Any = format.write  # that of a store takes such a place as well as a local path
             write(model, staging.place(target.name), progress=step, **settings)
@@ -382,11 +384,15 @@ def _make(
     staging: Staging | SharedFolder,
     name: str,
 ) -> None:
-    """Write one file, and before it its companion files."""
-    for companion, text in format.companions(part, name).items():
+    """Write the files of an image, last the one that is opened."""
+    texts = dict(format.companions(part, name, settings))
+    header = texts.pop(name, None)
+    for companion, text in texts.items():
         staging.put(companion, text)
-    with staging.member(name, folder=folder) as path:
+    with staging.member(format.pixels_in(name), folder=folder) as path:
         format.write(part, path, progress=step, **settings)
+    if header is not None:
+        staging.put(name, header)
 
 
 def _silent(_: int) -> None:

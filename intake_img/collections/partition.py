@@ -287,8 +287,9 @@ def _superseded(target: File, stem: str, extension: str, overwrite: bool, names:
             f"{target} exists already ({shown}{', …' if len(old) > 3 else ''}): choose another name, or pass "
             "overwrite=True to replace it"
         )
-    described = {f"{n}.json" for n in old} & there if any(n.endswith(".json") for n in names) else set()
-    return sorted(old | described)
+    stems = [n[: -len(extension)] for n in names if n.endswith(extension)]
+    endings = {n[len(s) :] for s in stems[:1] for n in names if n.startswith(f"{s}.") and not n.endswith(extension)}
+    return sorted(old | {n[: -len(extension)] + ending for n in old for ending in endings} & there)
 
 
 def series_target(folder: File, prefix: str, extension: str) -> File:

@@ -282,6 +282,8 @@ class Format:
     """Frozen dataclass of the format's own options; fields are made with `intake_img.plugin.option`."""
     option_docs: ClassVar[Mapping[str, str]] = {}
     """Documentation of common options that replaces the usual text."""
+    only_read: ClassVar[tuple[str, ...]] = ()
+    """Those of `extensions` whose files are only read, of a format that writes others."""
     pixels_only: ClassVar[tuple[str, ...]] = ()
     """Extensions whose files keep only the pixels when written: no axes, coordinates or attributes."""
     extras: ClassVar[Mapping[str, str]] = {}
@@ -458,8 +460,22 @@ class Format:
         """Return whether one file named `name` can hold several variables."""
         return False
 
-    def companions(self, image: Image, name: str) -> Mapping[str, bytes]:
-        """Return further small files, by name, that belong beside a file named `name` that holds `image`."""
+    def pixels_in(self, name: str) -> str:
+        """Return the name of the file that `write` makes for an image of this name: another one if `companions` has the
+        header that is opened."""
+        return name
+
+    def companions(self, image: Image, name: str, options: Mapping[str, Any]) -> Mapping[str, bytes]:
+        """Return further small files, by name, that belong beside the file of pixels.
+
+        Parameters
+        ----------
+        image : Image
+        name : str
+            Name of the image.
+        options : mapping
+            Those of `write`.
+        """
         return {}
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:

@@ -50,8 +50,8 @@ def translated_errors(format: Any, file: File) -> Iterator[None]:
     except (Exception, struct.error) as exc:
         if isinstance(exc, _MISTAKES) and _own_code(format, exc):
             raise
-        # the disk or the network, not the bytes; but an invalid argument is an offset that damaged bytes gave
-        if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL):
+        # the disk or the network, not the bytes; but damaged bytes give offsets and names that are no valid arguments
+        if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL, errno.ENAMETOOLONG):
             raise
         _check_empty(format, file)
         raise FormatError(

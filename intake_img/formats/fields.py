@@ -6,6 +6,7 @@ lists of files become an array.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -13,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError, IntakeImgError
+from intake_img.errors import CannotWriteError, FormatError, IntakeImgError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
+from intake_img.storage.journal import resolve
 
 __all__ = [
     "Joined",
@@ -26,8 +28,10 @@ __all__ = [
     "from_text",
     "header_lines",
     "listed",
+    "names_one",
     "numbers",
     "parts",
+    "pixels_beside",
     "stamp_with_parts",
 ]
 
@@ -74,9 +78,40 @@ def numbers(text: str, what: str, kind: type = float) -> list[Any]:
 def beside(header: File, name: str) -> ByteReader:
     """Open a file that a header names."""
     try:
-        return header.sibling(name).open()
+        return resolve(header.sibling(name)).open()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise FormatError(f"{header} says that its pixels are in {name}, which is missing") from None
+
+
+def pixels_beside(name: str, header: str, pixels: str) -> str:
+    """Return the name of the file of pixels beside a header, or `name` itself if it has not the ending of a header.
+
+    Parameters
+    ----------
+    name : str
+    header, pixels : str
+        Their endings, in lower case.
+    """
+    begin, end = name[: -len(header)], name[-len(header) :]
+    if end.lower() != header:
+        return name
+    return begin + (pixels.upper() if end.isupper() else pixels)
+
+
+def names_one(header: bytes, names: Callable[[Sequence[str]], Sequence[str]], name: str) -> bytes:
+    """Return a header, after a look at whether the names that are read from its lines are this one.
+
+    Raises
+    ------
+    CannotWriteError
+        If the name has a meaning of its own there, such as a pattern of names.
+    """
+    found: Sequence[str] = ()
+    with contextlib.suppress(FormatError):
+        found = names(header.decode().splitlines())
+    if list(found) != [name]:
+        raise CannotWriteError(f"a header cannot name a file {name!r}: choose another name")
+    return header
 
 
 def listed(pattern: str, first: int, last: int, step: int) -> list[str]:

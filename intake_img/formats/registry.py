@@ -235,10 +235,14 @@ def writer_for(file: File) -> Format:
     Raises
     ------
     UnknownFormatError
-        If no format with a writer has the extension.
+        If no format has the extension.
+    CannotWriteError
+        If its files are only read.
     """
     able = {n: f for n, f in formats().items() if f.writes}
     if found := by_extension(file.name, able):
+        if file.name.lower().endswith(found.only_read):
+            raise CannotWriteError(f"{file}: files of this kind are only read; save as {_endings({'': found})}")
         return found
     if readers := _known().named(file.name):
         raise CannotWriteError(f"{file}: {readers.title} is only read, not written; written are {_endings(able)}")
@@ -248,7 +252,7 @@ def writer_for(file: File) -> Format:
 
 
 def _endings(table: Mapping[str, Format]) -> str:
-    return ", ".join(sorted({e for f in table.values() for e in f.extensions}))
+    return ", ".join(sorted({e for f in table.values() for e in f.extensions if e not in f.only_read}))
 
 
 def open_source(format: Format, uri: Any, **options: Any) -> FormatSource:

@@ -125,7 +125,7 @@ def format_markdown(format: Any) -> str:
         "Driver": _code([format.name]),
         "Extensions": _code(format.extensions),
         "Read": _yes(format.reads),
-        "Written": _yes(format.writes),
+        "Written": _yes(format.writes) + (f", but for {_code(format.only_read)}" if format.only_read else ""),
         "Extras": ", ".join(f"`intake_img[{extra}]` ({what})" for extra, what in format.extras.items()) or "none",
     }
     lines = ["| | |", "| --- | --- |", *(f"| {fact} | {value} |" for fact, value in facts.items())]

@@ -85,7 +85,7 @@ class Binary(Format):
     def open(self, file: File, options: BinaryOptions) -> Handle:
         return _BinaryHandle(file, options)
 
-    def companions(self, image: Image, name: str) -> Mapping[str, bytes]:
+    def companions(self, image: Image, name: str, options: Mapping[str, Any]) -> Mapping[str, bytes]:
         v = image.only
         conf = {
             "shape": list(v.pixels.shape),

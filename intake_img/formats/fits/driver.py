@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, FormatError
+from intake_img.errors import FormatError
 from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.compression import level_of_name
 from intake_img.formats.fits.describe import image_of, names_of, type_of, values_of
@@ -116,6 +116,7 @@ class Fits(Format):
     title = "FITS"
     private = "^(?:PI_?NAME|PR_?INV|OBSERVER$|IRAFNAME$)"  # and principal investigators
     extensions = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
+    only_read = (".fits.fz",)
     starts = (b"SIMPLE  = ", b"\x1f\x8b", b"BZh")
     has_scenes = True
     options = ScaledOption
@@ -143,10 +144,8 @@ class Fits(Format):
         image, path, compress, progress
             See `Format.write`. `compress` is gzip's level, 1 to 9, for ``.fits.gz`` alone.
         name : str
-            Name of the target, which tells ``.fits`` from ``.fits.gz``; ``.fits.fz`` is only read.
+            Name of the target, which tells ``.fits`` from ``.fits.gz``.
         """
-        if name.lower().endswith(".fz"):
-            raise CannotWriteError(".fits.fz, compressed tiles, are only read: save as .fits or .fits.gz")
         method, level = level_of_name(compress, name, {".gz": "gzip"}, 1)
         pixels, head = header_bytes(image)
         with packing(path, method, level) as stream:

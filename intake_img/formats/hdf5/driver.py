@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import CannotWriteError
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.h5.file import SIGNATURE
@@ -35,6 +34,7 @@ class Hdf5(Format):
     name = "hdf5"
     title = "HDF5"
     extensions = (".h5", ".hdf5", ".hdf", ".nxs", ".ilp")
+    only_read = (".nxs", ".ilp")
     magic = ((0, SIGNATURE), (0, b"MATLAB 7.3 MAT-file"))
     has_scenes = True
     extras = {"hdf5": "reading and writing", "hdf5plugin": "Blosc, Zstandard, LZ4, Bitshuffle and further filters"}
@@ -52,7 +52,6 @@ class Hdf5(Format):
         *,
         compress: Any = None,
         progress: Callable[[int], None] | None = None,
-        name: str = ".h5",
     ) -> None:
         """Write a dataset for each variable, with the axes as ilastik and Fiji read them. Any image is kept.
 
@@ -62,11 +61,7 @@ class Hdf5(Format):
             See `Format.write`.
         compress : bool or str, optional
             None and False store plain bytes; True or ``"gzip"``, and ``"lzf"``, compress chunks of 256 x 256 pixels.
-        name : str
-            Name of the target: projects of ilastik (``.ilp``) are not written.
         """
-        if name.lower().endswith((".ilp", ".nxs")):
-            raise CannotWriteError(f"{name}: files of this kind are only read; save as .h5")
         write_hdf5(image, path, compress, progress)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:

@@ -48,6 +48,7 @@ class Imageio(Format):
     title = "picture or video"
     private = "gps|serial_?number|maker_?note|user_?comment|^xp"  # where and by whom a photo was taken
     extensions = tuple(_pictures.KINDS)
+    only_read = tuple(extension for extension, kind in _pictures.KINDS.items() if kind not in _pictures.HELD)
     pixels_only = (".bmp",)
     options = PaletteOption
     extras = {"codecs": "16-bit colour PNG, JPEG 2000, JPEG XL, AVIF", "heif": "HEIF", "video": "videos"}

@@ -78,7 +78,7 @@ class _Holds:
 
 
 _VIDEO = _Holds("u1", (0, 3), frames=True, lossy=True)
-_HOLDS = {
+HELD = {
     "PNG": _Holds("b1 u1 u2", (0, 2, 3, 4)),
     "APNG": _Holds("b1 u1 u2", (0, 2, 3, 4), frames=True),
     "JPEG": _Holds("u1", (0, 3), lossy=True),
@@ -113,9 +113,7 @@ def write(
         If the format cannot hold the image, or changes its pixels and `lossy` is False.
     """
     kind = KINDS[os.path.splitext(name.lower())[1]]
-    if kind not in _HOLDS:
-        raise CannotWriteError(f"{kind} is only read, not written: save as .png, .tif or .zarr")
-    if _HOLDS[kind].lossy and not lossy:
+    if HELD[kind].lossy and not lossy:
         raise CannotWriteError(
             f"{kind} changes the pixels: pass lossy=True (and quality=1 to 100) if that is wanted, "
             "or save as .png, .tif or .zarr"
@@ -127,8 +125,8 @@ def write(
     if len(text) > _XMP_LIMIT:  # headers of microscopes may be long; they describe the file that the image came from
         text = json.dumps({**record, "source": {}})
     durations = _durations(image, pixels.shape[0]) if stored[0] == "t" else []
-    frames = pixels if durations or not _HOLDS[kind].frames else pixels.reshape((None, *range(pixels.ndim)))
-    if _HOLDS[kind] is _VIDEO:
+    frames = pixels if durations or not HELD[kind].frames else pixels.reshape((None, *range(pixels.ndim)))
+    if HELD[kind] is _VIDEO:
         rate = 1000 * len(durations) / sum(durations) if durations else 1000 / _DELAY
         write_video(frames, path, kind, rate, quality, f"{KEY} {text}", progress)
         return
@@ -151,7 +149,7 @@ def write(
 
 def axes_of(variable: Variable, channels: Sequence[str] | None, name: str) -> tuple[str, ...]:
     """Return which axes of a variable a picture called `name` holds: a plane, its colours, frames of an animation."""
-    holds = _HOLDS.get(KINDS.get(os.path.splitext(name.lower())[1], ""))
+    holds = HELD.get(KINDS.get(os.path.splitext(name.lower())[1], ""))
     sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
     count = sizes.get("c", 1)
     named = count not in _NAMES or tuple(channels or ()) == _NAMES[count]
@@ -163,7 +161,7 @@ def axes_of(variable: Variable, channels: Sequence[str] | None, name: str) -> tu
 
 def _layout(image: Image, kind: str) -> tuple[Pixels, tuple[str, ...]]:
     """Return the pixels in the order in which a format stores them, and the axes in that order."""
-    holds, variable = _HOLDS[kind], image.only
+    holds, variable = HELD[kind], image.only
     sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
     sample = next((a for a in ("c", "s") if sizes.get(a, 1) > 1), None)
     if sizes.get("c", 1) > 1 and sizes.get("s", 1) > 1:

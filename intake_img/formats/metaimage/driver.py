@@ -5,14 +5,22 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.compression import level_of
-from intake_img.formats.fields import Joined, beside, from_text, header_lines, stamp_with_parts
+from intake_img.formats.fields import (
+    Joined,
+    beside,
+    from_text,
+    header_lines,
+    names_one,
+    pixels_beside,
+    stamp_with_parts,
+)
 from intake_img.formats.format_source import source_of
 from intake_img.formats.metaimage.header import LAST, MetaHeader, image_of, parsed
 from intake_img.formats.metaimage.write import SIZE, header_text
@@ -69,25 +77,36 @@ class MetaImage(Format):
         progress: Callable[[int], None] | None = None,
         name: str = ".mha",
     ) -> None:
-        """Write ``.mha``.
+        """Write ``.mha``, or ``.mhd`` with the pixels beside it in ``.raw``.
 
         Parameters
         ----------
         image, path, progress
             See `Format.write`.
         compress : bool or int, optional
-            zlib's level, 1 to 9, or True; by default the pixels are not compressed.
+            zlib's level, 1 to 9, or True, for ``.mha`` alone; by default the pixels are not compressed.
         name : str
-            Name of the target: ``.mhd`` is refused, as it would be two files.
+            Name of the target, which tells ``.mha`` from ``.mhd``.
         """
-        if name.lower().endswith(".mhd"):
-            raise CannotWriteError(".mhd, whose pixels are in another file, is only read: save as .mha")
+        split = self.pixels_in(name) != name
         level = None if compress is None or compress is False else level_of(compress, 4)
+        if split and level is not None:
+            raise CannotWriteError("pixels beside a header are not compressed: save as .mha")
         pixels, text = header_text(image, level is not None)
+        text = b"" if split else text
         with packing(path, "zlib" if level else None, level or 0, before=text) as stream:
             write_planes(stream, pixels, progress)
         if level:
             _note_size(path, text)
+
+    def pixels_in(self, name: str) -> str:
+        return pixels_beside(name, ".mhd", ".raw")
+
+    def companions(self, image: Image, name: str, options: Mapping[str, Any]) -> Mapping[str, bytes]:
+        if (pixels := self.pixels_in(name)) == name:
+            return {}
+        text = header_text(image, False, pixels)[1]
+        return {name: names_one(text, lambda lines: parsed(lines).names, pixels)}
 
     def sample(self, folder: str) -> tuple[str, Any]:
         text = (

@@ -22,8 +22,16 @@ SIZE = b"CompressedDataSize = " + b"0" * 20
 _LONGEST = 10000  # letters in a line: MetaIO reads up to 32768
 
 
-def header_text(image: Image, packed: bool) -> tuple[Pixels, bytes]:
+def header_text(image: Image, packed: bool, file: str = "LOCAL") -> tuple[Pixels, bytes]:
     """Return the pixels in the order in which they are to be stored, and the header.
+
+    Parameters
+    ----------
+    image : Image
+    packed : bool
+        The pixels are compressed.
+    file : str
+        Where they are; ``"LOCAL"`` is after the header.
 
     Raises
     ------
@@ -45,12 +53,12 @@ def header_text(image: Image, packed: bool) -> tuple[Pixels, bytes]:
     lines += [f"DimSize = {' '.join(str(image.sizes.get(a, 1)) for a in slots)}"]
     lines += [f"ElementNumberOfChannels = {channels}"] * (channels > 1)
     lines += [f"ElementType = MET_{names[dtype]}"]
-    last = "ElementDataFile = LOCAL"
-    record = sealed(image.record(order), seal(parsed([*lines, last])))
+    last = f"ElementDataFile = {file}"
+    record = sealed(image.record(order), seal(parsed([*lines, "ElementDataFile = LOCAL"])))
     record = record.replace(" ", r"\u0020")  # readers strip those at the ends of lines
     parts = [record[k : k + _LONGEST] for k in range(0, len(record), _LONGEST)]
     lines += [f"{RECORD}{k} = {part}" for k, part in enumerate(parts)]
-    return pixels, "\n".join([*lines, last, ""]).encode("ascii")
+    return pixels, "\n".join([*lines, last, ""]).encode()
 
 
 def _slots(axes: tuple[str, ...]) -> tuple[list[str], list[str]]:

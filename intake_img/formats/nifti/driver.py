@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle
 from intake_img.formats.compression import level_of_name
+from intake_img.formats.fields import pixels_beside
 from intake_img.formats.format_source import source_of
 from intake_img.formats.nifti.describe import image_of
 from intake_img.formats.nifti.header import COMMENT, DATATYPES, LAYOUTS, extensions, parsed, sizes_of
@@ -26,6 +27,7 @@ from intake_img.formats.probe import Probe
 from intake_img.formats.volumes import ArrayHandle, packing, sample_volume, stored_array, unpacked
 from intake_img.model.image import Image
 from intake_img.storage.files import ByteReader, File
+from intake_img.storage.journal import resolve
 from intake_img.storage.streams import write_planes
 
 __all__ = ["Nifti", "NiftiSource"]
@@ -68,7 +70,7 @@ class Nifti(Format):
 
     def open(self, file: File, options: ScaledOption) -> Handle:
         pair = _PAIR.fullmatch(file.name)
-        first = _partner(file) if pair and pair[2].lower() == "img" else file
+        first = resolve(_partner(file)) if pair and pair[2].lower() == "img" else file
         source = unpacked(first.open())
         header, kind, order = parsed(_begin(source), first)
         offset = _offset(header, kind)
@@ -76,7 +78,7 @@ class Nifti(Format):
         comments = [text for code, text in own if code == COMMENT] if kind != "analyze" else []
         if kind != "nifti":
             source.close()
-            source = _pixels_beside(first, pair)
+            source = _partner_opened(first, pair)
         dtype, shape = _pixel_type(header, order)
         stored = stored_array(source, offset, dtype, shape, alone=True)
         return ArrayHandle(stored, lambda pixels: image_of(pixels, header, kind, comments, options.scaled), source)
@@ -91,25 +93,34 @@ class Nifti(Format):
         name: str = ".nii",
         version: int | None = None,
     ) -> None:
-        """Write ``.nii`` or ``.nii.gz``.
+        """Write ``.nii`` or ``.nii.gz``, or ``.hdr`` with the pixels beside it in ``.img``.
 
         Parameters
         ----------
         image, path, compress, progress
             See `Format.write`. `compress` is gzip's level, 1 to 9, for ``.nii.gz`` alone.
         name : str
-            Name of the target, which tells ``.nii`` from ``.nii.gz``.
+            Name of the target, which tells ``.nii``, ``.nii.gz`` and ``.hdr`` from each other.
         version : {1, 2}, optional
             Of NIfTI; by default 1, and 2 where an axis is longer than 32767.
         """
-        if name.lower().endswith(".hdr"):
-            raise CannotWriteError("pairs of .hdr and .img are only read: save as .nii or .nii.gz")
+        split = self.pixels_in(name) != name
+        if split and compress is not None:
+            raise CannotWriteError("pixels beside a header are not compressed: save as .nii.gz")
         method, level = level_of_name(compress, name, {".gz": "gzip"}, 1)
         pixels, axes = in_slots(image)
-        head = header_bytes(image, pixels, axes, version)
+        head = b"" if split else header_bytes(image, pixels, axes, version)
         with packing(path, method, level) as stream:
             stream.write(head)
             write_planes(stream, pixels, progress)
+
+    def pixels_in(self, name: str) -> str:
+        return pixels_beside(name, ".hdr", ".img")
+
+    def companions(self, image: Image, name: str, options: Mapping[str, Any]) -> Mapping[str, bytes]:
+        if self.pixels_in(name) == name:
+            return {}
+        return {name: header_bytes(image, *in_slots(image), options.get("version"), pair=True)}
 
     def sample(self, folder: str) -> tuple[str, Any]:
         head = np.zeros((), LAYOUTS[348].newbyteorder(">"))
@@ -159,10 +170,10 @@ def _partner(file: File) -> File:
     return file.sibling(found[1] + (other.upper() if found[2].isupper() else other) + found[3])
 
 
-def _pixels_beside(header: File, pair: re.Match[str] | None) -> ByteReader:
+def _partner_opened(header: File, pair: re.Match[str] | None) -> ByteReader:
     file = _partner(header)
     try:
-        source = file.open()
+        source = resolve(file).open()
     except FileNotFoundError:
         raise FormatError(f"{header} is one of a pair: its pixels are in {file.name}, which is missing") from None
     return unpacked(source) if pair and pair[3] else source

@@ -40,8 +40,10 @@ def in_slots(image: Image) -> tuple[Pixels, dict[str, int]]:
     return pixels, {a: places[a] for a in order}
 
 
-def header_bytes(image: Image, pixels: Pixels, places: dict[str, int], version: int | None = None) -> bytes:
-    """Return the header, and the record as its extension."""
+def header_bytes(
+    image: Image, pixels: Pixels, places: dict[str, int], version: int | None = None, *, pair: bool = False
+) -> bytes:
+    """Return the header, and the record as its extension; `pair`: the pixels are in another file."""
     if version not in (None, 1, 2):
         raise CannotWriteError(f"version={version!r}: NIfTI has 1 and 2")
     longest = max(pixels.shape)
@@ -50,10 +52,12 @@ def header_bytes(image: Image, pixels: Pixels, places: dict[str, int], version: 
     size = 540 if version == 2 or longest > 32767 else 348
     header = np.zeros((), LAYOUTS[size])
     header["sizeof_hdr"], header["magic"] = size, b"n+1" if size == 348 else b"n+2\0\r\n\x1a\n"
+    if pair:
+        header["magic"] = bytes(header["magic"]).replace(b"+", b"i")
     _fill(header, image, pixels, places)
     record = sealed(image.record(list(places)), seal(header[()])).encode()
     record += bytes(-(len(record) + 8) % 16)
-    header["vox_offset"] = size + 4 + 8 + len(record)
+    header["vox_offset"] = 0 if pair else size + 4 + 8 + len(record)
     return header.tobytes() + b"\1\0\0\0" + np.array([8 + len(record), COMMENT], "i4").tobytes() + record
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -13,7 +13,16 @@ import numpy as np
 from intake_img.errors import CannotWriteError, FormatError
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.compression import codec_of
-from intake_img.formats.fields import Joined, beside, from_hex, from_text, header_lines, stamp_with_parts
+from intake_img.formats.fields import (
+    Joined,
+    beside,
+    from_hex,
+    from_text,
+    header_lines,
+    names_one,
+    pixels_beside,
+    stamp_with_parts,
+)
 from intake_img.formats.format_source import source_of
 from intake_img.formats.nrrd.describe import image_of, is_complex
 from intake_img.formats.nrrd.header import LAST, MAGIC, NrrdHeader, parsed
@@ -72,24 +81,36 @@ class Nrrd(Format):
         progress: Callable[[int], None] | None = None,
         name: str = ".nrrd",
     ) -> None:
-        """Write ``.nrrd``.
+        """Write ``.nrrd``, or ``.nhdr`` with the pixels beside it in ``.raw``.
 
         Parameters
         ----------
         image, path, progress
             See `Format.write`.
         compress : bool or {"gzip", "bzip2"}, optional
-            True is ``"gzip"``; by default the pixels are not compressed.
+            True is ``"gzip"``, for ``.nrrd`` alone; by default the pixels are not compressed.
         name : str
-            Name of the target: ``.nhdr`` is refused, as it would be two files.
+            Name of the target, which tells ``.nrrd`` from ``.nhdr``.
         """
-        if name.lower().endswith(".nhdr"):
-            raise CannotWriteError(".nhdr, whose pixels are in another file, is only read: save as .nrrd")
         methods: dict[Any, Any] = {None: None, False: None, True: "gzip", "gzip": "gzip", "bzip2": "bzip2"}
         method = codec_of(compress, methods, "NRRD")
+        split = self.pixels_in(name) != name
+        if split and method is not None:
+            raise CannotWriteError("pixels beside a header are not compressed: save as .nrrd")
         pixels, text = header_text(image, method or "raw")
-        with packing(path, method, 4, before=text) as stream:
+        with packing(path, method, 4, before=b"" if split else text) as stream:
             write_planes(stream, pixels, progress)
+
+    def pixels_in(self, name: str) -> str:
+        return pixels_beside(name, ".nhdr", ".raw")
+
+    def companions(self, image: Image, name: str, options: Mapping[str, Any]) -> Mapping[str, bytes]:
+        if (pixels := self.pixels_in(name)) == name:
+            return {}
+        if not pixels.isascii():
+            raise CannotWriteError(f"{name}: a NRRD header is ASCII, and names {pixels!r}: choose another name")
+        text = header_text(image, "raw", pixels)[1]
+        return {name: names_one(text, lambda lines: parsed(lines).names, pixels)}
 
     def sample(self, folder: str) -> tuple[str, Any]:
         text = (

@@ -17,8 +17,15 @@ from intake_img.model.units import canonical, known_spacing
 __all__ = ["header_text"]
 
 
-def header_text(image: Image, encoding: str) -> tuple[Pixels, bytes]:
+def header_text(image: Image, encoding: str, file: str = "") -> tuple[Pixels, bytes]:
     """Return the pixels as they are to be stored, and the header.
+
+    Parameters
+    ----------
+    image : Image
+    encoding : str
+    file : str
+        Where the pixels are; by default after the header.
 
     Raises
     ------
@@ -37,7 +44,8 @@ def header_text(image: Image, encoding: str) -> tuple[Pixels, bytes]:
     lines += [f"endian: {sys.byteorder}", f"encoding: {encoding}"]
     text = "\n".join(["NRRD0005", *lines])
     record = sealed(image.record(), seal(parsed(text.splitlines())))
-    return pixels, f"{text}\n{RECORD}:={_escaped(record)}\n\n".encode("ascii")
+    beside = f"data file: {file}\n" if file else ""
+    return pixels, f"{text}\n{beside}{RECORD}:={_escaped(record)}\n\n".encode()
 
 
 class _Row:

@@ -56,6 +56,7 @@ class Tif(Format):
         ".ndpi",
         ".companion.ome",
     )
+    only_read = (".lsm", ".stk", ".svs", ".ndpi", ".companion.ome")
     extras = {"codecs": "LZW, JPEG, JPEG 2000 and further compressions"}
     magic = ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+"))
 

@@ -37,7 +37,6 @@ __all__ = ["write_tiff"]
 
 _LEAST_SHARED = 2**15  # bytes of a strip or tile that are worth the way to another thread
 _BUFFER = 2**25  # bytes
-_READ_ONLY = (".lsm", ".stk", ".svs", ".ndpi", ".companion.ome")
 
 
 def write_tiff(
@@ -116,8 +115,6 @@ def _write_levels(
 
 
 def _check_request(name: str, byteorder: str | None, pyramid: int, levels: Sequence[Image]) -> None:
-    if name.lower().endswith(_READ_ONLY):
-        raise CannotWriteError(f"{name}: files of this kind are only read; save as .ome.tif or .tif")
     if byteorder not in (None, "<", ">"):
         raise ValueError(f"byteorder={byteorder!r}: expected '<' (little) or '>' (big)")
     if pyramid < 0 or (pyramid and levels):
