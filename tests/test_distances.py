@@ -18,7 +18,7 @@ from thoroughness import examples
 import intake_img  # noqa: F401
 from intake_img.accessor.processing import distances as chunked
 from intake_img.accessor.processing import kept
-from intake_img.kernels import euclidean
+from intake_img.kernels import envelopes, euclidean
 
 pytestmark = pytest.mark.thorough
 STEPS = {"pixels": (1.0, 1.0, 1.0), "exact": (2.0, 0.5, 0.75), "decimal": (0.3, 0.1, 0.1)}
@@ -56,6 +56,9 @@ def test_lines_are_searched_as_they_are_compared(data):
         few, share, many = data.draw(st.sampled_from([(4, 2, 0), (8, 0, 0), (8, 0.2, 0.3), (64, 0, 0)]))
         patch.setattr(euclidean, "NEAR", {few: many, 2 * few: 0})
         patch.setattr(euclidean, "SHARE", share)
+        patch.setattr(euclidean, "COMMON", share)
+        patch.setattr(euclidean, "ENVELOPES", data.draw(st.sampled_from([1, 50, 2**21])))
+        patch.setattr(envelopes, "FILLED", data.draw(st.sampled_from([1, 50, 2**16])))
         patch.setattr(euclidean, "SPARSE", data.draw(st.sampled_from([0, 3, 24])))
         patch.setattr(euclidean, "BLOCK", data.draw(st.sampled_from([2, 4, 8])))
         patch.setattr(euclidean, "SEVERAL", data.draw(st.sampled_from([1, 2, 9])))
@@ -98,6 +101,29 @@ def test_chunks_and_tasks_of_any_size_have_the_same_distances(data):
     np.testing.assert_array_equal(values, image.compute().img.distance_transform(units="physical", dims=axes))
     for own, one in zip(values, mask, strict=True) if "t" in dims else [(values, mask)]:
         equal(own, right(one, tuple(steps[a] for a in axes)), name != "decimal")
+
+
+@pytest.mark.parametrize("steps", [(1, 1, 1), (2, 0.5, 0.75)])
+def test_lines_without_any_background_beside_others(steps, monkeypatch):
+    """All background is at the beginning of lines, and the last lines have none."""
+    monkeypatch.setattr(euclidean, "SPARSE", 3)
+    mask = np.ones((4, 300, 90), bool)
+    for k in range(30):
+        mask[k % 4, k, k] = False
+    np.testing.assert_array_equal(euclidean.distances(mask, steps), ndimage.distance_transform_edt(mask, steps))
+
+
+@examples(100)
+@given(st.integers(1, 60), st.integers(1, 6), st.floats(0, 1), st.sampled_from([3, 50, 4000]), st.integers(0, 999))
+def test_envelopes_are_the_least_of_all_sums(n, m, share, most, seed):
+    rng = np.random.default_rng(seed)
+    far = 2**30
+    lines = np.where(rng.random((m, n)) < share, rng.integers(0, most, (m, n)), far).astype(np.int32)
+    away = np.subtract.outer(np.arange(n), np.arange(n)) ** 2
+    wanted = np.where((lines < far).any(axis=1)[:, None], (lines[:, None].astype(int) + away).min(axis=2), far)
+    found = envelopes.least(lines, far)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_far_background_of_long_lines():

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.kernels import envelopes
+
 __all__ = ["distances", "further_pass", "kind_of_squares", "line_distances", "rooted", "squares"]
 
 FAR = 2**30
@@ -30,14 +32,15 @@ WIDTH = 16
 NEAR = {16: 0.75, 64: 0.25, 160: 0}
 """All results of a line up to so many pixels away are compared, unless no background is so near for a larger share of
 its pixels: then only results that can be the least are compared."""
-SHARE = 0.125
-"""Lines in which a smaller share of pixels has results of earlier passes are not compared."""
+SHARE, COMMON = 0.125, 0.6
+"""Lines in which a smaller share of pixels has results of earlier passes are not compared; the latter of whole numbers.
+"""
 SMALL = 2**13
 """Pixels of an image whose distances, if squares are whole, scipy has found sooner."""
 NARROW = 512
 """Lines that are not searched pixel by pixel: there are too few of them at each."""
-LINES = 2**18
-"""Pixels of lines that are searched together."""
+LINES, ENVELOPES = 2**18, 2**20
+"""Pixels of lines that are searched together; whose envelopes are found together."""
 SPARSE = 24
 """So few values of a line are compared with all of its pixels."""
 BLOCK, SEVERAL = 8, 9
@@ -156,10 +159,13 @@ def further_pass(found: np.ndarray, axis: int, step: float) -> np.ndarray:
         own = lines.copy()
         far[a : a + count, b : b + width] = _near(lines, own, step).reshape(target.shape[1:])
         target[...] = own.reshape(target.shape)
-    places, most = np.argwhere(far), max(1, LINES // n)
+    places, most = np.argwhere(far), max(1, (ENVELOPES if found.dtype.kind == "i" else LINES) // n)
     for k in range(0, len(places), most):
         i, j = places[k : k + most].T
-        targets[i, :, j] = _least(sources[i, :, j], targets[i, :, j], step)
+        if found.dtype.kind == "i":
+            targets[i, :, j] = envelopes.least(sources[i, :, j], FAR)
+        else:
+            targets[i, :, j] = _least(sources[i, :, j], targets[i, :, j], step)
     return out
 
 
@@ -169,7 +175,8 @@ def _near(lines: np.ndarray, out: np.ndarray, step: float) -> np.ndarray:
     Which lines these are depends on nothing but themselves: those with little background, and with much of it far away.
     """
     n = len(lines)
-    far = np.count_nonzero(lines < _far(lines.dtype), axis=0) < SHARE * n
+    share = SHARE if lines.dtype.kind == "f" else COMMON
+    far = np.count_nonzero(lines < _far(lines.dtype), axis=0) < share * n
     spare, least, k = np.empty_like(lines), lines.min(), 1
     while k < n and _most(out, far, least) > least + _square(k, step, lines.dtype):
         some = range(k, min(k + 4, n))
@@ -215,6 +222,12 @@ def _least(lines: np.ndarray, bound: np.ndarray, step: float) -> np.ndarray:
         That the result does not exceed.
     step : float
     """
+    some = (lines < _far(lines.dtype)).any(axis=1)
+    if not some.all():
+        out = lines.copy()
+        if some.any():
+            out[some] = _least(lines[some], bound[some], step)
+        return out
     there = np.flatnonzero((lines < _far(lines.dtype)).any(axis=0))
     if len(there) <= SPARSE:
         return _least_of_few(lines, there, step)

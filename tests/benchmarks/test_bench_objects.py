@@ -85,9 +85,9 @@ def test_labels_of_chunks(kind, versus, benchmark):
     assert ratio < 1.3
 
 
-@pytest.mark.parametrize(("points", "gate"), [(5, 1), (500, 2.5)])
+@pytest.mark.parametrize("points", [5, 30, 500, 3000])
 @pytest.mark.parametrize("shape", [(2048, 2048), (64, 256, 256)])
-def test_distances_to_few_pixels(shape, points, gate, versus, benchmark):
+def test_distances_to_few_pixels(shape, points, versus, benchmark):
     mask, rng = np.ones(shape, bool), np.random.default_rng(1)
     mask[tuple(rng.integers(0, n, points) for n in shape)] = False
     given = xr.DataArray(mask, dims=list("zyx")[-mask.ndim :]).chunk(y=shape[-1] // 2, x=shape[-1] // 2)
@@ -97,7 +97,7 @@ def test_distances_to_few_pixels(shape, points, gate, versus, benchmark):
         rounds=2,
         clock=time.process_time,
     )
-    assert ratio < gate
+    assert ratio < 1.3
 
 
 @pytest.mark.parametrize("name", ["distance_transform", "skeletonize"])
