@@ -24,7 +24,15 @@ from intake_img.collections.stores import extend_store, write_store
 from intake_img.errors import CannotWriteError
 from intake_img.formats.base import Format
 from intake_img.formats.handover import handing_over
-from intake_img.formats.registry import ImgSource, check_options, formats, known_extensions, open_any, writer_for
+from intake_img.formats.registry import (
+    ImgSource,
+    check_options,
+    check_replaced,
+    formats,
+    known_extensions,
+    open_any,
+    writer_for,
+)
 from intake_img.formats.source import ImageSource
 from intake_img.model.axes import CANONICAL
 from intake_img.model.engine import Engine, in_tasks
@@ -189,7 +197,7 @@ def imsave(
         the format allows. ``imload("f.tif")`` joins them again.
     overwrite : bool
         Replace an existing target. The old data are not changed until the new ones are complete; they may be the source
-        of the saved image.
+        of the saved image. A folder of other data is not replaced.
     resume : bool
         Finish an interrupted write of many files: complete files are not written again. An interrupted write of a
         single file starts again.
@@ -227,7 +235,7 @@ def imsave(
     FileExistsError
         If the target exists and `overwrite` is False. Nothing is written.
     CannotWriteError
-        If the format cannot hold the image.
+        If the format cannot hold the image, or the target is a folder that is no image.
 
     Warns
     -----
@@ -249,6 +257,8 @@ def imsave(
         given = {"overwrite": overwrite or None, "resume": resume or None, "compute": compute and None, **layout}
         _check_alone(given | ({"region": region} if append_dim is not None else {}), append_dim)
         return _extend(image, format, target, append_dim, region, progress, in_tasks(engine))
+    if overwrite:
+        check_replaced(target)
     known = _writer_options(format, driver_options)
     models = _models(image, format, known)
     settings: dict[str, Any] = {"compress": compress, **driver_options}

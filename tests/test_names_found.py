@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import fsspec
 import numpy as np
 import pytest
 import tifffile
 import xarray as xr
+from make_plates import scanr, values
 
+import intake_img
 from intake_img import imload, imsave
 from intake_img.errors import AxesError, CannotWriteError
 
@@ -86,3 +91,53 @@ def test_samples_of_any_type_are_colours_of_an_ome_tiff(tmp_path, dtype, axes):
         assert np.array_equal(file.asarray(), image.values)
     with pytest.raises(CannotWriteError, match="rgb=False"):
         imsave(image, tmp_path / "b.ome.tif", rgb=False)
+
+
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ("image", "results"),
+        ("image", "results.tif"),
+        ("parts", "results.tif"),
+        ("plate", "results"),
+        ("patches", "p.d"),
+    ],
+)
+def test_a_folder_of_other_data_is_not_replaced(tmp_path, how, name):
+    image = xr.Dataset({"image": (("t", "y", "x"), np.ones((2, 8, 8), "u1"))})
+    folder = tmp_path / name
+    (folder / "below").mkdir(parents=True)
+    (folder / "below" / "table.csv").write_text("precious")
+    if how == "plate":
+        save = intake_img.plate(scanr(tmp_path / "plate", values())).save
+    elif how == "patches":
+        save = image.img.patches({"y": 4, "x": 4}).to_zarr
+    else:
+        save = partial(imsave, image, partition="yx" if how == "parts" else None)
+    with pytest.raises(CannotWriteError, match=r"is a folder that is no image \(below\)"):
+        save(folder, overwrite=True)
+    assert (folder / "below" / "table.csv").read_text() == "precious"
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    (folder / "below" / "table.csv").unlink()
+    (folder / "below").rmdir()
+    save(folder, overwrite=True)  # an empty folder
+
+
+def test_folders_that_are_images_are_replaced(tmp_path):
+    image = xr.Dataset({"image": (("t", "y", "x"), np.ones((2, 8, 8), "u1"))})
+    for version in ("0.5", "0.4"):
+        imsave(image, tmp_path / "bare", version=version, overwrite=True)
+        imsave(image + 1, tmp_path / "bare", overwrite=True)
+        assert imload(tmp_path / "bare").image.values.max() == 2
+    (image * 2).to_zarr(tmp_path / "plain", zarr_format=2)
+    imsave(image, tmp_path / "plain", overwrite=True)
+    (image * 2).to_zarr(tmp_path / "plain", mode="w", zarr_format=3, consolidated=False)
+    imsave(image, tmp_path / "plain", overwrite=True)
+    assert imload(tmp_path / "plain").image.equals(image.image)
+    (tmp_path / "broken.zarr" / "junk").mkdir(parents=True)
+    imsave(image, tmp_path / "broken.zarr", overwrite=True)
+    memory = "memory://replaced/folder"
+    fsspec.filesystem("memory").pipe("/replaced/folder/table.csv", b"precious")
+    with pytest.raises(CannotWriteError, match="no image"):
+        imsave(image, memory, overwrite=True)
+    assert fsspec.filesystem("memory").cat("/replaced/folder/table.csv") == b"precious"

@@ -67,9 +67,16 @@ def plane_of(
         Position on the other axes.
     side : int
         The largest number of pixels along y and x: from more pixels, every n-th is taken.
+
+    Raises
+    ------
+    AxesError
+        If the image has no ``y`` or ``x``, or no pixels.
     """
     dims = tuple(map(str, array.dims))
     _check_places(dims, projection, indexers)
+    if empty := [a for a in dims if array.sizes[a] == 0]:
+        raise AxesError(f"a picture needs pixels, but the axis {empty[0]!r} of the image has the length 0")
     words, picked = [], {}
     colour = _colour_axis(array)
     for axis in dims:

@@ -46,7 +46,7 @@ def thumbnail(
     Raises
     ------
     AxesError
-        If the image has no ``y`` or ``x``.
+        If the image has no ``y`` or ``x``, or no pixels.
     """
     array = variable_of(obj, variable)
     colors = stated_colors(array)

@@ -31,7 +31,17 @@ from intake_img.storage.journal import COMMITS, current_names
 from intake_img.storage.listings import names_in
 from intake_img.storage.remote import retried
 
-__all__ = ["Column", "Listing", "find_images", "find_parts", "find_pattern", "list_folder", "numbered", "parts_of_one"]
+__all__ = [
+    "Column",
+    "Listing",
+    "find_images",
+    "find_matches",
+    "find_parts",
+    "find_pattern",
+    "list_folder",
+    "numbered",
+    "parts_of_one",
+]
 
 
 class Column:
@@ -182,6 +192,15 @@ def find_parts(target: File, stem: str, extension: str) -> list[Listing]:
             return listings
         seen = set(names)
         candidates = [n for n in candidates if n not in seen]
+
+
+def find_matches(file: File) -> tuple[Pattern, Listing]:
+    """Return the pattern that a path is, and the files that match it; brackets that match nothing as a class of
+    characters are taken literally."""
+    found = find_pattern(pattern := Pattern(file.path), file)
+    if not len(found) and "[" in file.path:
+        found = find_pattern(pattern := Pattern(file.path, classes=False), file)
+    return pattern, found
 
 
 def find_pattern(pattern: Pattern, file: File) -> Listing:

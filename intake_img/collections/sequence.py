@@ -12,8 +12,8 @@ from intake_img.collections.file_names import member_name, split_extension
 from intake_img.collections.listing import (
     Listing,
     find_in_folder,
+    find_matches,
     find_parts,
-    find_pattern,
     numbered,
     parts_of_one,
 )
@@ -93,18 +93,15 @@ class FilePatternSource(SequenceSource):
     def _matching(self) -> tuple[Pattern | None, Listing | None]:
         """Return the pattern and the files that match it; None for the name of a partitioned image.
 
-        Wildcards may be characters of names: files of a partitioned image are found by a name such as ``a[1].tif``,
-        and brackets that match nothing as a class of characters are taken literally.
+        Wildcards may be characters of names: files of a partitioned image are found by a name such as ``a[1].tif``.
         """
         path = self.file.path
         if not _WILDCARDS.search(path):
             return None, None
-        found = find_pattern(pattern := Pattern(path), self.file)
+        pattern, found = find_matches(self.file)
         stem = split_extension(path, known_extensions())[0]
         if (not len(found) or found.paths[0].startswith(f"{stem}.")) and parts(self.file):
             return None, None
-        if not len(found) and "[" in path:
-            found = find_pattern(pattern := Pattern(path, classes=False), self.file)
         return pattern, found
 
     def expected(self, labels: Mapping[str, str]) -> str | None:

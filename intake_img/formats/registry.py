@@ -30,12 +30,14 @@ from intake_img.model.privacy import public
 from intake_img.model.typed import SourceOptions, Uri
 from intake_img.storage.files import File
 from intake_img.storage.journal import resolve
+from intake_img.storage.listings import names_in
 
 __all__ = [
     "ImgSource",
     "autodetect",
     "bridges",
     "check_options",
+    "check_replaced",
     "find_format",
     "formats",
     "is_image_folder",
@@ -114,6 +116,26 @@ def is_image_folder(file: File) -> bool:
     named = _known().named(file.name)  # checked first, since on a server each check is a request
     asked = sorted((f for f in formats().values() if f.folder or f.series), key=lambda f: f is not named)
     return any(f.claims(probe) for f in asked)
+
+
+def check_replaced(target: File) -> None:
+    """Raise an error if `target` is a folder of other data, which ``overwrite=True`` does not mean.
+
+    Folders with the extension of an image, empty folders, and folders that are an image may be replaced.
+
+    Raises
+    ------
+    CannotWriteError
+        If it is none of them.
+    """
+    named = _known().named(target.name)
+    if (named is not None and (named.folder or not target.local)) or not target.is_folder():
+        return
+    if (names := sorted(names_in(target))) and not is_image_folder(target):
+        raise CannotWriteError(
+            f"{target} is a folder that is no image ({', '.join(names[:3])}{', ...' * (len(names) > 3)}), so that "
+            "overwrite=True does not replace it: choose another name, or remove it first"
+        )
 
 
 def public_header(header: Mapping[str, Any], driver: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.formats.registry import check_replaced
 from intake_img.model.progress_bar import meter
 from intake_img.model.variables import kind_of
 from intake_img.storage.files import File
@@ -33,6 +34,8 @@ def write_zarr(
 
     target, n = File.parse(path), len(patches)
     _one_shape(patches)
+    if overwrite:
+        check_replaced(target)
     table = patches.table
     coords = {str(c): _column(table[c]) for c in table.columns}
     beside = _beside(patches, variables)

@@ -23,6 +23,7 @@ from intake_img.accessor.patches.sinks import InMemory, InStore
 from intake_img.accessor.patches.sources import Source
 from intake_img.accessor.patches.stitch import BLENDS
 from intake_img.errors import CannotWriteError, TargetExistsError
+from intake_img.formats.registry import check_replaced
 from intake_img.model.progress_bar import meter
 from intake_img.storage.files import File
 from intake_img.storage.spill import SpillingMemory
@@ -282,6 +283,7 @@ def _finished(ledger: Ledger, options: Options) -> bool:
         sweep(ledger.target)
         return True
     if options.overwrite:
+        check_replaced(target)
         return False
     raise TargetExistsError(
         f"{ledger.target} exists: choose another name, or pass overwrite=True to replace it "

@@ -19,7 +19,7 @@ from intake_img.collections.plates.hcs import field_paths, groups
 from intake_img.collections.plates.plate_table import PlateTable
 from intake_img.collections.plates.source import PlateSource
 from intake_img.errors import CannotWriteError
-from intake_img.formats.registry import formats
+from intake_img.formats.registry import check_replaced, formats
 from intake_img.model.engine import Engine, Tasks, in_tasks
 from intake_img.model.image import Image
 from intake_img.model.machine import cpus
@@ -53,6 +53,8 @@ def write_plate(
         raise CannotWriteError(
             f"{target}: a plate is written as a folder of OME-Zarr, version {' or '.join(_VERSIONS)}"
         )
+    if overwrite:
+        check_replaced(target)
     if lost := next((p.scene for p in table.fields if p.row < 0), None):
         raise CannotWriteError(f"{lost!r} is in no well: only plates are written, save such positions one by one")
     paths = field_paths(table)

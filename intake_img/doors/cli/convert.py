@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from intake_img.doors.cli.named_images import NamedImage, items
 from intake_img.doors.cli.parsing import Parser, add_sources, command, count, pair
 from intake_img.doors.cli.plates import save_plate, whole_plate
 from intake_img.errors import CannotWriteError, TargetExistsError, UnknownFormatError
-from intake_img.model.text import escaped, json_text
+from intake_img.model.text import escaped, json_text, printable
 
 __all__ = ["add_commands"]
 
@@ -132,6 +133,7 @@ def _save(
     if (plate := whole_plate(source, target, writer, arguments)) is not None:
         return save_plate(plate, target, _compress(arguments.compress), arguments, _depth)
     ds = source.dataset(chunks="" if arguments.pyramid else None)
+    _note_scenes(item, source, ds)
     options = dict(arguments.option)
     if arguments.pyramid:
         options.setdefault("pyramid", _depth(ds))
@@ -151,6 +153,15 @@ def _save(
     finally:
         source.close()
     return written, sum(v.nbytes for v in ds.data_vars.values())
+
+
+def _note_scenes(item: NamedImage, source: Any, ds: Any) -> None:
+    """Say that only the first of several images of a file is converted, unless one was named."""
+    names = ds.attrs.get("scenes", ())
+    if len(names) > 1 and getattr(source, "scene", None) is None:
+        listed = ", ".join(map(repr, names[:4])) + (", ..." if len(names) > 4 else "")
+        note = f"{item.name} holds {len(names)} images ({listed}), the first is converted: name others as FILE@SCENE"
+        print(f"intake-img: {printable(note, 5000)}", file=sys.stderr)
 
 
 def _depth(ds: Any) -> int:

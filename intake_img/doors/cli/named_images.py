@@ -152,8 +152,7 @@ def _open(uri: str, arguments: argparse.Namespace) -> ImageSource:
 
 def _inside(text: str, arguments: argparse.Namespace) -> list[str] | None:
     """Return the images in a folder or of a pattern without fields; None if it is one image."""
-    from intake_img.collections.listing import find_images, find_pattern
-    from intake_img.collections.patterns import Pattern
+    from intake_img.collections.listing import find_images, find_matches
     from intake_img.errors import UnknownFormatError
     from intake_img.formats.registry import find_format, known_extensions
     from intake_img.storage.files import File
@@ -168,7 +167,7 @@ def _inside(text: str, arguments: argparse.Namespace) -> list[str] | None:
             return find_images(file, _extensions(), sorted(known_extensions(folders=True)))
         return None
     if re.search(r"[*?\[]", text) and "{" not in text:
-        return list(find_pattern(Pattern(file.path), file).paths)
+        return list(find_matches(file)[1].paths)
     return None
 
 

@@ -20,8 +20,8 @@ def whole_plate(source: ImageSource, target: str, writer: Any, arguments: argpar
     """Return the plate to convert; None if the source is not a plate, or if one scene of it is requested."""
     from intake_img.collections.plates.plate import Plate, plate_source
 
-    wanted = arguments.scene is not None or arguments.level or "@" in arguments.sources[0]
-    if wanted or writer.name != "omezarr" or target.lower().endswith((".zip", ".ozx")):
+    scene = source.arguments().get("scene")  # also of FILE@SCENE, and of an entry of a catalog
+    if scene is not None or arguments.level or writer.name != "omezarr" or target.lower().endswith((".zip", ".ozx")):
         return None
     found = plate_source(source)
     return None if found is None or found.scene is not None else Plate(found)
