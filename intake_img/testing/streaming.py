@@ -29,11 +29,16 @@ _FORMS = (("zyx", "uint16"), ("tyx", "uint16"), ("zyx", "uint8"), ("tyx", "uint8
 
 
 def plane(k: int, side: int, dtype: str) -> np.ndarray:
-    """Return a plane that differs from all others and compresses somewhat, like a real one."""
-    line = np.arange(side, dtype="uint16")
-    values = np.add.outer(line * 3 + 17 * k, line // 2)
-    values %= 251
-    return values.astype(dtype, copy=False)
+    """Return a plane that differs from all others: short runs of equal bytes, which are soon packed, below noise.
+
+    Patterns without runs take bzip2 a minute; noise that fills a plane would take the others one.
+    """
+    step = {"uint8": 1, "uint16": 257}[dtype]  # all bytes of a value are the same
+    line = np.arange(side)
+    values = np.add.outer(((line * 3 + 17 * k) % 220 * step).astype(dtype), (line // 64 * step).astype(dtype))
+    noise = values[: side // 32]
+    noise[...] = np.random.default_rng(k).integers(0, 251 * step, noise.shape, dtype)
+    return values
 
 
 def lazy_image(axes: str, dtype: str, planes: int, side: int) -> xr.Dataset:
