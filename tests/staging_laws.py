@@ -8,12 +8,14 @@ nothing behind.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
 import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -52,25 +54,40 @@ def image(planes: int) -> xr.Dataset:
 def in_fork(work: Callable[[], Any]) -> int:
     """Do something in a fork; return its exit code if it gives one, 28 for a full disk, 1 after another error.
 
-    A fork that takes longer than five minutes is ended.
+    A fork that takes longer than five minutes is ended. What it imports is imported here as well: later forks need not.
     """
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        signal.alarm(300)
-        try:
-            found = work()
-            code = found if isinstance(found, int) else 0
-        except OSError as exc:
-            code = 28 if exc.errno == errno.ENOSPC else 1
-            if code == 1:
-                traceback.print_exc()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with tempfile.TemporaryFile("w+") as imported:
+        known = set(sys.modules)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            signal.alarm(300)
+            try:
+                code = _code(work)
+            finally:
+                sys.stderr.flush()
+                print(*(name for name in sys.modules if name not in known), file=imported, flush=True)
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        imported.seek(0)
+        for name in imported.read().split():
+            with contextlib.suppress(ImportError):  # some names are attributes
+                importlib.import_module(name)
+    return code
+
+
+def _code(work: Callable[[], Any]) -> int:
+    try:
+        found = work()
+    except OSError as exc:
+        if exc.errno == errno.ENOSPC:
+            return 28
+        traceback.print_exc()
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return found if isinstance(found, int) else 0
 
 
 def stopped(work: Callable[[], None], at: int, full: bool, folder: Path) -> int:

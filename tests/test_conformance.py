@@ -28,6 +28,8 @@ from intake_img.testing.subjects import Subject, subjects_of
 pytestmark = pytest.mark.thorough
 
 LAWS = DriverLaws()
+ALONE = {**os.environ, "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""Environment of a pytest that starts no workers and loads no plug-ins of others."""
 
 
 @pytest.fixture
@@ -234,7 +236,7 @@ def foreign(tmp_path):
 
     def run(*arguments):
         path = os.pathsep.join([str(tmp_path / "site"), str(Path(intake_img.__file__).parents[1])])
-        environment = {**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""}
+        environment = {**ALONE, "PYTHONPATH": path}
         return subprocess.run(
             [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
         )
@@ -310,6 +312,7 @@ def test_laws_run_from_ones_own_class(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "declares or names or lazy or yx", "."],
         cwd=tmp_path,
+        env=ALONE,
         capture_output=True,
         text=True,
         timeout=120,

@@ -16,6 +16,9 @@ from typing import Any
 
 __all__ = ["bytes_read", "class_of", "open_files", "peak_memory", "reset_peak", "run_module", "spec_of"]
 
+_COMMON = ("dask.array", "dask.threaded", "distributed", "zarr")
+"""Modules that most drivers, or dask, import at their first use; absent ones are passed over."""
+
 
 def open_files(folder: str, *, mapped: bool = True) -> list[str]:
     """Return the files in a folder that this process has open, or `mapped` into memory."""
@@ -98,7 +101,8 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"{__package__}.{module}" for module in ("damage", "elsewhere", "streaming")])
+    own = [f"{__package__}.{module}" for module in ("damage", "elsewhere", "streaming")]
+    context.set_forkserver_preload([*own, *_COMMON])
     return context
 
 
