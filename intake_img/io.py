@@ -45,6 +45,7 @@ from intake_img.storage.staging import Staging, UnfinishedCommitError, begin
 
 __all__ = ["imload", "imsave"]
 
+_USUAL = {f.name: f.default for f in fields(ImgSource.Options)}
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -133,8 +134,7 @@ def imload(
         "storage_options": storage_options,
         "cache": cache,
     }
-    usual = {f.name: f.default for f in fields(ImgSource.Options)}
-    options = {k: v for k, v in given.items() if type(v) is not type(usual[k]) or v != usual[k]}
+    options = {k: v for k, v in given.items() if type(v) is not type(_USUAL[k]) or v != _USUAL[k]}
     with handing_over():
         source = _source(uri, {**options, **driver_options})
         if isinstance(source, SequenceSource) and source.group:

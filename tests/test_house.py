@@ -263,7 +263,7 @@ def test_settings_of_other_packages_are_left_alone():
 
 def test_locks_of_the_process_are_free_in_a_forked_child():
     """A lock that another thread holds at the time of a fork would stay locked in the child."""
-    allowed = {"intake_img.storage.positioned"}  # renews its own
+    allowed = {"intake_img.storage.positioned", "intake_img.model.helpers"}  # renew their own
     found = {m for m, tree in those_with(r"threading\.R?Lock\(\)") if any(lasting_locks(tree))}
     assert found == allowed, "write ProcessLock() of storage.turns"
 

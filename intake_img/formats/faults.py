@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import struct
-from collections.abc import Iterator
 from typing import Any
 
 from intake_img.errors import AxesError, FormatError, IntakeImgError, RemoteError
@@ -18,46 +15,63 @@ __all__ = ["translated_errors"]
 _MISTAKES = (AttributeError, NameError, NotImplementedError, AssertionError, TypeError)
 
 
-@contextlib.contextmanager
-def translated_errors(format: Any, file: File) -> Iterator[None]:
+class translated_errors:
     """Turn what a library raises on damaged bytes into `FormatError`, and let each error of ours name the file.
 
     Bugs in the code of a format, such as an `AttributeError`, are not faults of the file and pass unchanged, as do
-    warnings that the user turned into errors (``python -W error``).
+    warnings that the user turned into errors (``python -W error``). What a server failed with within the ``with`` is
+    raised in place of what a library made of that.
     """
-    try:
-        with _failures_first():
-            yield
-    except (FormatError, AxesError) as exc:
+
+    __slots__ = ("_file", "_format", "_noted")
+
+    def __init__(self, format: Any, file: File) -> None:
+        self._format, self._file, self._noted = format, file, noted_failures()
+
+    def __enter__(self) -> None:
+        self._noted.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        self._noted.__exit__()
+        met = self._noted.met
+        if met and not isinstance(exc, RemoteError) and (exc is None or isinstance(exc, Exception)):
+            raise RemoteError(met[0]) from None
+        if isinstance(exc, Exception) and (better := _translated(self._format, self._file, exc)) is not None:
+            raise better from exc
+
+
+_AS_THEY_ARE = (
+    IntakeImgError,
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ConnectionError,
+    TimeoutError,
+    ImportError,
+    Warning,
+)
+
+
+def _translated(format: Any, file: File, exc: Exception) -> Exception | None:
+    """Return the error to raise instead of `exc`; None to leave it."""
+    if isinstance(exc, (FormatError, AxesError)):
         _check_empty(format, file)
-        if file.name in str(exc):
-            raise
-        raise type(exc)(f"{file}: {exc}") from exc
-    except (
-        IntakeImgError,
-        FileNotFoundError,
-        PermissionError,
-        IsADirectoryError,
-        NotADirectoryError,
-        ConnectionError,
-        TimeoutError,
-        ImportError,
-        Warning,
-    ):
-        raise
-    except MemoryError as exc:
-        raise FormatError(f"{file}: its header asks for more memory than there is; it is damaged or too large") from exc
-    except (Exception, struct.error) as exc:
-        if isinstance(exc, _MISTAKES) and _own_code(format, exc):
-            raise
-        # the disk or the network, not the bytes; but damaged bytes give offsets and names that are no valid arguments
-        if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL, errno.ENAMETOOLONG):
-            raise
-        _check_empty(format, file)
-        raise FormatError(
-            f"{file}: cannot be read as {format.title}: {type(exc).__name__}: {str(exc)[:300] or 'no details'}; "
-            "the file is truncated, damaged, or of another format"
-        ) from exc
+        return None if file.name in str(exc) else type(exc)(f"{file}: {exc}")
+    if isinstance(exc, _AS_THEY_ARE):
+        return None
+    if isinstance(exc, MemoryError):
+        return FormatError(f"{file}: its header asks for more memory than there is; it is damaged or too large")
+    if isinstance(exc, _MISTAKES) and _own_code(format, exc):
+        return None
+    # the disk or the network, not the bytes; but damaged bytes give offsets and names that are no valid arguments
+    if isinstance(exc, OSError) and exc.errno not in (None, errno.EINVAL, errno.ENAMETOOLONG):
+        return None
+    _check_empty(format, file)
+    return FormatError(
+        f"{file}: cannot be read as {format.title}: {type(exc).__name__}: {str(exc)[:300] or 'no details'}; "
+        "the file is truncated, damaged, or of another format"
+    )
 
 
 def _check_empty(format: Any, file: File) -> None:
@@ -78,17 +92,3 @@ def _own_code(format: Any, exc: Exception) -> bool:
         trace = trace.tb_next
     raised_in = str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
     return raised_in.partition(".")[0] in ("intake_img", format.__module__.partition(".")[0])
-
-
-@contextlib.contextmanager
-def _failures_first() -> Iterator[None]:
-    """Raise what a server failed with within a ``with``, in place of what a library made of that."""
-    with noted_failures() as met:
-        try:
-            yield
-        except Exception as exc:
-            if met and not isinstance(exc, RemoteError):
-                raise RemoteError(met[0]) from None
-            raise
-    if met:
-        raise RemoteError(met[0])

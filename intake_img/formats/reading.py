@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -58,7 +58,8 @@ class FileReader:
 
     def __dask_tokenize__(self) -> Any:
         *others, options = self.key
-        return (*others, _plain(options), repr(self.address))
+        found = (*others, _plain(options), repr(self.address))
+        return found if found[-2] is options or self.file.jail is not None else repr(found)  # a text is hashed sooner
 
     def pixels(self, address: Hashable, array: StoredArray) -> Pixels:
         """Return the unread pixels of an array of the file, which stays open as long as they are used."""
@@ -120,11 +121,9 @@ class FileReader:
             with self.lease() as handle:
                 return handle.array(self.address).decodes
 
-    @contextlib.contextmanager
-    def lease(self) -> Iterator[Handle]:
-        """Yield the open file, to one thread at a time if the format requires it."""
-        with POOL.lease(self.key, self.opened) as handle, handle.turn:
-            yield handle
+    def lease(self) -> contextlib.AbstractContextManager[Handle]:
+        """Yield the open file within a ``with``, to one thread at a time if the format requires it."""
+        return _InTurn(POOL.lease(self.key, self.opened))
 
     def opened(self) -> Handle:
         """Return the file, open, past the pool: the caller closes it."""
@@ -152,6 +151,29 @@ class Glance(FileReader):
     def pixels(self, address: Hashable, array: StoredArray) -> Pixels:
         reader = replace(self, address=address)
         return Pixels(reader, array.shape, array.dtype, array.tiles, array.parallel and not self.format.serial)
+
+
+class _InTurn:
+    """The lease of a handle, and its turn."""
+
+    __slots__ = ("_lease", "_turn")
+
+    def __init__(self, lease: contextlib.AbstractContextManager[Handle]) -> None:
+        self._lease = lease
+
+    def __enter__(self) -> Handle:
+        handle = self._lease.__enter__()
+        try:
+            self._turn = handle.turn
+            self._turn.__enter__()
+        except BaseException:
+            self._lease.__exit__(None, None, None)
+            raise
+        return handle
+
+    def __exit__(self, *_: object) -> None:
+        self._turn.__exit__(None, None, None)
+        self._lease.__exit__(None, None, None)
 
 
 def _scattered(part: Sequence[int], shape: Sequence[int]) -> bool:

@@ -134,6 +134,11 @@ class _LazyArray(indexing.LazilyIndexedArray):
     __slots__ = ()
     array: _LazyPixels
 
+    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(
+            self.array[self.key], dtype=dtype, copy=copy
+        )  # xarray asks for the version of numpy each time
+
     @property
     def part(self) -> Pixels:
         """The selected pixels, unread."""

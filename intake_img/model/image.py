@@ -28,6 +28,7 @@ from intake_img.model.variables import Coordinate, Variable
 
 __all__ = ["Coordinate", "Image", "Variable"]
 
+_JSON = json.JSONEncoder(ensure_ascii=False)
 _FAR = 1e9
 """Positions of fewer samples than this are even to 1e-6 of the spacing, whatever is lost by rounding."""
 
@@ -282,7 +283,7 @@ class Image:
             scenes=[str(s) for s in self.scenes],
             original_axes=spell(first.axes),
             original_shape=list(first.pixels.shape),
-            fileheader=json.dumps(plain(self.header), ensure_ascii=False),
+            fileheader=_JSON.encode(plain(self.header)),
         )
         return ds
 

@@ -52,6 +52,7 @@ def array_of(pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, sou
     array: PixelsArray = object.__new__(PixelsArray)  # the constructor of dask would make the graph
     array._name, array._chunks, array._meta = name, chunks, meta
     array.pixels, array.source = pixels, source
+    array.__dict__["shape"] = pixels.shape  # dask adds up the chunks
     array._graph = LazyGraph(
         partial(_graph_of, pixels, chunks, name, source), partial(_computed, pixels, chunks, name, source)
     )

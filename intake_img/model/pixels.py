@@ -127,7 +127,7 @@ class Pixels:
     def __dask_tokenize__(self) -> Any:
         from dask import base
 
-        return base.normalize_token((type(self).__name__, self.reader, self.shape, str(self.dtype)))
+        return base.normalize_token((type(self).__name__, self.reader, self.shape, self.dtype.str))
 
     # reading
 

@@ -87,20 +87,23 @@ async def retried_async(place: str, call: Callable[[], Awaitable[_T]]) -> _T:
         del failure
 
 
-@contextlib.contextmanager
-def noted_failures() -> Iterator[list[str]]:
-    """Yield a list of the server failures within a ``with``, also of failures that a library catches and ignores.
+class noted_failures:
+    """List the server failures within a ``with``, also those that a library catches and ignores.
 
     These are the messages of each `RemoteError`; timers of asyncio keep the list alive, and would keep tracebacks.
     Nested blocks share the same list, so that the outer block gets all failures.
     """
-    met = _FAILURES.get()
-    met = [] if met is None else met
-    token = _FAILURES.set(met)
-    try:
-        yield met
-    finally:
-        _FAILURES.reset(token)
+
+    __slots__ = ("_token", "met")
+
+    def __enter__(self) -> list[str]:
+        met = _FAILURES.get()
+        self.met: list[str] = [] if met is None else met
+        self._token = _FAILURES.set(self.met)
+        return self.met
+
+    def __exit__(self, *_: object) -> None:
+        _FAILURES.reset(self._token)
 
 
 def _status(exc: BaseException) -> int | None:

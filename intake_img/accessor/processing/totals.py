@@ -31,6 +31,8 @@ HELD = 2**24
 """Bytes of the chunks that one task gathers."""
 STRIP = 2**21
 """Pixels of an array in memory that one thread reduces at a time."""
+CACHED = 2**21
+"""Bytes of a result that stays in the cache while an array is reduced."""
 THREADED = 2**26
 """Bytes of an array in memory that threads reduce sooner than one; and those of a file that one task reduces."""
 MOST = 16
@@ -55,12 +57,12 @@ def _filled(array: np.ndarray, fold: Fold, axes: tuple[int, ...]) -> np.ndarray:
     def fill(strip: tuple[slice, ...]) -> None:
         fold.fill(axes, array[strip], out[tuple(slice(0, 1) if k in axes else s for k, s in enumerate(strip))])
 
-    parts = strips(array, axes, STRIP)
-    if array.nbytes < THREADED:
-        for part in parts:
-            fill(part)
-    else:
-        each(fill, parts)
+    if array.nbytes >= THREADED:
+        each(fill, strips(array, axes, STRIP))
+        return out
+    in_cache = out.nbytes <= CACHED and fold.count == 1
+    for part in strips(array, axes, array.size if in_cache else STRIP):
+        fill(part)
     return out
 
 

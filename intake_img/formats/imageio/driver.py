@@ -31,6 +31,7 @@ from intake_img.storage.files import File
 __all__ = ["Imageio", "ImageioSource"]
 
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _CODED = ("jpeg2000", "jpegxl", "avif", "heif")
 
 
@@ -53,7 +54,7 @@ class Imageio(Format):
     options = PaletteOption
     extras = {"codecs": "16-bit colour PNG, JPEG 2000, JPEG XL, AVIF", "heif": "HEIF", "video": "videos"}
     magic = (
-        (0, b"\x89PNG\r\n\x1a\n"),
+        (0, _PNG),
         (0, b"\xff\xd8\xff"),
         (0, b"GIF87a"),
         (0, b"GIF89a"),
@@ -73,6 +74,8 @@ class Imageio(Format):
     def claims(self, probe: Probe) -> int:
         if probe.folder or probe.name.lower().endswith(".nd2"):  # old ones are JPEG 2000 with more behind it
             return 0
+        if probe.head.startswith(_PNG):
+            return 2
         return int(kind_of(probe.head, "") is not None)
 
     def open(self, file: File, options: PaletteOption) -> Handle:

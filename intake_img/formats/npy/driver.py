@@ -44,7 +44,7 @@ class Npy(Format):
 
     def claims(self, probe: Probe) -> int:
         archive = probe.head[:4] == b"PK\x03\x04" and b".npy" in probe.head[:300]
-        return 1 if archive else super().claims(probe)
+        return 1 if archive else 2 * super().claims(probe)
 
     def open(self, file: File, options: NoOptions) -> Handle:
         return NpyHandle(file)

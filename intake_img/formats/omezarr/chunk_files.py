@@ -2,8 +2,8 @@
 
 This module reads only regular chunks, in separate files or in shards, of the codecs that nearly all
 arrays use; `intake_img.formats.omezarr.layout` finds out. Everything else is left to zarr. Decoding does not hold the
-interpreter's lock, so that several threads, each with a region, use all cores. Zarr v3 core specification and its
-sharding codec, https://zarr-specs.readthedocs.io.
+interpreter's lock, so that several threads use all cores: each with a region, or with chunks of a small one. Zarr v3
+core specification and its sharding codec, https://zarr-specs.readthedocs.io.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import numpy as np
 from intake_img.errors import FormatError
 from intake_img.formats.omezarr.present import existing
 from intake_img.model.chunks import Region
+from intake_img.model.helpers import for_all
+from intake_img.model.machine import cpus
 from intake_img.storage.files import File
 from intake_img.storage.positioned import read_at
 
@@ -28,10 +30,14 @@ __all__ = ["EMPTY", "ChunkFiles", "Inflate", "checksum"]
 EMPTY = 2**64 - 1
 """Offset and length of chunks that a shard does not hold."""
 _MOST_INDICES = 4096
+# bytes of decoded chunks from which on a second thread saves more than it costs, and of the larger reads of `Pixels`,
+# which come in several threads
+_HELPED_FROM, _HELPED_TO = 2**19, 2**22
 
 Inflate = Callable[[Any], Any]
 Place = tuple[int, ...]
 Cut = tuple[int, slice, slice]
+Block = tuple[Place, Region, Region]
 
 
 @dataclass(eq=False)
@@ -76,26 +82,42 @@ class ChunkFiles:
         places = existing(self.folder, self.key, spans)
         if places is not None and len(places) < math.prod(map(len, axes)):
             out[...] = self.fill
-        for place, within, target in _touched(axes, places):
-            key, part = self.key(place), _view(out, target)
-            try:
-                fd = (self.folder / key).descriptor()
-            except FileNotFoundError:
-                part[...] = self.fill
-                continue
-            try:
-                if self.shard is None:
-                    self._paste(fd, 0, os.fstat(fd).st_size, within, part, key)
-                else:
-                    self._read_shard(fd, key, self.shard, within, part)
-            finally:
-                os.close(fd)
+        blocks = _touched(axes, places)
+        if self.shard is None:
+            self._each(blocks, lambda place, within, target: self._read_file(place, within, _view(out, target)))
+            return
+        for place, within, target in blocks:
+            self._read_file(place, within, _view(out, target))
+
+    def _each(self, blocks: Iterator[Block], read: Callable[[Place, Region, Region], None]) -> None:
+        """Read chunks, in several threads if that is worth it."""
+        listed = list(blocks)
+        nbytes = len(listed) * math.prod(self.chunk) * self.stored.itemsize
+        helped = self.inflate is not None and _HELPED_FROM <= nbytes < _HELPED_TO
+        for_all(lambda block: read(*block), listed, min(cpus(), len(listed)) if helped else 1)
+
+    def _read_file(self, place: Place, within: Region, out: np.ndarray) -> None:
+        """Fill `out` with a part of a chunk or shard."""
+        key = self.key(place)
+        try:
+            fd = (self.folder / key).descriptor()
+        except FileNotFoundError:
+            out[...] = self.fill
+            return
+        try:
+            if self.shard is None:
+                self._paste(fd, 0, os.fstat(fd).st_size, within, out, key)
+            else:
+                self._read_shard(fd, key, self.shard, within, out)
+        finally:
+            os.close(fd)
 
     def _read_shard(self, fd: int, key: str, shard: tuple[int, ...], region: Region, out: np.ndarray) -> None:
         many = tuple(s // c for s, c in zip(shard, self.chunk, strict=True))
         status = os.fstat(fd)
         index = self._index(fd, key, (status.st_size, status.st_mtime_ns), math.prod(many))
-        for place, within, target in _touched(_cuts(region, self.chunk)):
+
+        def read(place: Place, within: Region, target: Region) -> None:
             offset, count = index[np.ravel_multi_index(place, many) if many else 0].tolist()
             part = _view(out, target)
             if offset == count == EMPTY:
@@ -104,6 +126,8 @@ class ChunkFiles:
                 raise FormatError(f"shard {key}: its index points beyond its end; it is truncated or damaged")
             else:
                 self._paste(fd, offset, count, within, part, key, place)
+
+        self._each(_touched(_cuts(region, self.chunk)), read)
 
     def _paste(
         self, fd: int, offset: int, count: int, within: Region, out: np.ndarray, key: str, place: Place = ()
@@ -163,9 +187,7 @@ def _cuts(region: Region, block: Sequence[int]) -> list[list[Cut]]:
     ]
 
 
-def _touched(
-    axes: Sequence[Sequence[Cut]], places: Iterable[Place] | None = None
-) -> Iterator[tuple[Place, Region, Region]]:
+def _touched(axes: Sequence[Sequence[Cut]], places: Iterable[Place] | None = None) -> Iterator[Block]:
     """Iterate over blocks, all or those at `places`: place, part of the block, part of the region."""
     if places is None:
         chosen: Iterable[tuple[Cut, ...]] = product(*axes)
@@ -173,7 +195,8 @@ def _touched(
         starts = [cuts[0][0] for cuts in axes]
         chosen = (tuple(cuts[k - n] for cuts, k, n in zip(axes, place, starts, strict=True)) for place in places)
     for cells in chosen:
-        yield tuple(c[0] for c in cells), tuple(c[1] for c in cells), tuple(c[2] for c in cells)
+        place, within, target = zip(*cells, strict=True) if cells else ((), (), ())
+        yield place, within, target
 
 
 def _view(array: np.ndarray, region: Region) -> np.ndarray:

@@ -133,8 +133,10 @@ def _read_pieces(
             continue
         places = [int(offsets[p.page, p.number]) for p in batch]
         found = _fetched(source, places, [int(counts[p.page, p.number]) for p in batch])
-        for p, data in zip(batch, found, strict=True):
-            if layout.inflate is None or not _inflated(layout, data, p):
+        # found before, so that threads that inflate short strips seldom wait for each other
+        targets = [None if layout.inflate is None else _target(layout, p) for p in batch]
+        for p, data, target in zip(batch, found, targets, strict=True):
+            if target is None or not _inflated(layout.inflate, data, target):
                 _paste(p, decode(bytes(data), p), p.start[1:])
         batch, size = [], 0
 
@@ -161,23 +163,26 @@ def _fetched(source: ByteReader, offsets: Sequence[int], counts: Sequence[int]) 
     ]
 
 
-def _inflated(layout: SegmentLayout, data: bytes | memoryview, piece: _Piece) -> bool:
-    """Decompress a segment into its place, if it has one that is in one piece; return whether it has filled it."""
+def _inflated(inflate: Any, data: bytes | memoryview, target: np.ndarray) -> bool:
+    """Decompress a segment into its place; return whether it has filled it."""
+    try:
+        return len(inflate(data, out=target)) == target.nbytes
+    except RuntimeError:  # damaged: it is decoded again, for the message
+        return False
+
+
+def _target(layout: SegmentLayout, piece: _Piece) -> np.ndarray | None:
+    """Return the place of a segment, as bytes, if all of it is wanted and it is in one piece; else None."""
     target: list[Any] = [piece.start[0] - piece.region[0].start]
     for s, begin, n, whole in zip(
         piece.region[1:], (*piece.start[1:], 0), layout.segment, layout.page[1:], strict=True
     ):
         stop = min(begin + n, whole)
         if begin < s.start or stop > s.stop or (layout.tiled and stop < begin + n):
-            return False
+            return None
         target.append(slice(begin - s.start, stop - s.start))
     out = piece.out[tuple(target)]
-    if not out.flags.c_contiguous or layout.inflate is None:
-        return False
-    try:
-        return len(layout.inflate(data, out=out.reshape(-1).view(np.uint8))) == out.nbytes
-    except RuntimeError:  # damaged: it is decoded again, for the message
-        return False
+    return out.reshape(-1).view(np.uint8) if out.flags.c_contiguous else None
 
 
 def _read_whole(source: ByteReader, layout: SegmentLayout, pieces: Sequence[_Piece], offsets: np.ndarray) -> None:
