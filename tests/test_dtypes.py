@@ -393,3 +393,63 @@ def test_empty_chunks(chunks):
     np.testing.assert_array_equal(
         image.img.pyramid([2], "nearest")["scale1"].to_dataset().to_array()[0], values[::2, ::2]
     )
+
+
+# numbers beside integers that float64 does not hold
+
+BEYOND = 2**53
+WIDE = [("u8", BEYOND), ("i8", BEYOND), ("u8", 2**64 - 50), ("i8", -(2**63)), ("i8", 2**63 - 50)]
+
+
+def wide_image(dtype, base, chunks, shape=(6, 8)) -> xr.DataArray:
+    values = np.array([base + int(k) for k in np.random.default_rng(0).permutation(math.prod(shape))], dtype)
+    return stack(values.reshape(shape), "yx", chunks)
+
+
+@pytest.mark.parametrize("chunks", [None, {"y": 2}])
+@pytest.mark.parametrize(("dtype", "base"), WIDE)
+def test_thresholds_and_bounds_of_wide_integers_are_exact(dtype, base, chunks):
+    image = wide_image(dtype, base, chunks)
+    values = image.values.astype(object)
+    low, high = base + 11, base + 30
+    np.testing.assert_array_equal(image.img.threshold(high), values > high)
+    np.testing.assert_array_equal(image.img.threshold(np.dtype(dtype).type(low)), values > low)
+    np.testing.assert_array_equal(image.img.hysteresis_threshold(high, high), values > high)
+    both = xr.concat([image, image], "c")
+    np.testing.assert_array_equal(both.img.threshold({0: low, 1: high}), [values > low, values > high])
+    clipped = image.img.clip(low, high)
+    assert clipped.dtype == image.dtype
+    assert clipped.values.tolist() == np.clip(values, low, high).tolist()
+    peaks = image.img.peaks(1, high, exclude_border=False)
+    top = ndimage.maximum_filter((values - base).astype(int), 3, mode="nearest")
+    assert set(map(tuple, peaks[["y", "x"]].values.tolist())) == set(
+        map(tuple, np.argwhere((values - base == top) & (values > high)).tolist())
+    )
+
+
+@pytest.mark.parametrize(("dtype", "base"), WIDE)
+def test_mosaics_of_wide_integers_are_exact(dtype, base):
+    tiles = xr.concat([wide_image(dtype, base, None), *[wide_image(dtype, base, None)[::-1] for _ in range(2)]], "i")
+    for n in (2, 3):
+        drawn = tiles[:n].img.mosaic({"y": [0] * n, "x": [0, 8, 8][:n]}, units="pixel", overlap="mean", fill=base + 11)
+        assert drawn.values[:, :8].tolist() == tiles[0].values.tolist()
+        same = tiles[:n].img.mosaic({"y": [0] * n, "x": [0] * n}, units="pixel", overlap="mean")
+        exact = [[round(Fraction(sum(map(int, v)), n)) for v in row] for row in np.moveaxis(tiles[:n].values, 0, -1)]
+        assert same.values.tolist() == exact
+    apart = tiles[:2].img.mosaic({"y": [0, 8], "x": [0, 0]}, units="pixel", fill=base + 11)
+    assert (apart.values[6:8].astype(object) == base + 11).all()
+
+
+@pytest.mark.parametrize("chunks", [None, {"y": 2}])
+def test_clip_keeps_the_dtype(chunks):
+    mask = stack(np.eye(4, 5, dtype=bool), "yx", chunks)
+    for low, high in ((3, 100), (0.5, None), (None, 0), (None, 0.5), (-1, 2)):
+        found = mask.img.clip(low, high).compute()
+        assert found.dtype == bool
+        np.testing.assert_array_equal(
+            found, np.clip(mask.values, None if low is None else low > 0, high != 0 if high in (0, None) else high >= 1)
+        )
+    small = stack(np.array([[-np.inf, -3, 5, np.inf]], "f4"), "yx", chunks and {})
+    assert small.img.clip(-1e39, 1e39).values.tolist() == small.values.tolist()
+    with pytest.raises(TypeError, match="bool"):
+        mask.img.subtract_background(3)

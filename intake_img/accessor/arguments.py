@@ -95,7 +95,10 @@ def integer(name: str, value: Any, minimum: int | None = None) -> int:
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> float:
-    """Return `value` as float: a finite number from `low` (or above it, if `above`) to `high`."""
+    """Return `value` as float: a finite number from `low` (or above it, if `above`) to `high`.
+
+    Integers that float64 would round stay integers.
+    """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.number)):
         raise TypeError(f"{name}={value!r} ({type(value).__name__}): expected a number")
     real = float(value)
@@ -103,7 +106,7 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
         bounds = f" {'above' if above else 'of at least'} {low:g}" if low > -math.inf else ""
         bounds += f"{' and' if bounds else ' of'} at most {high:g}" if high < math.inf else ""
         raise ValueError(f"{name}={value!r}: expected a finite number{bounds}")
-    return real
+    return int(value) if isinstance(value, numbers.Integral) and int(value) != real else real
 
 
 def choice(name: str, value: Any, allowed: Sequence[Any]) -> Any:

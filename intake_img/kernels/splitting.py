@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from intake_img.kernels import order, wide
+from intake_img.kernels.thresholding import above
+
 __all__ = ["candidates", "distances", "skeleton", "spaced", "split"]
 
 
@@ -77,8 +80,13 @@ def candidates(image: np.ndarray, output: np.ndarray, *, radii: Sequence[int], t
     """Mark pixels above a threshold that none in a box around them exceeds."""
     from scipy import ndimage
 
-    highest = ndimage.maximum_filter(image, [2 * r + 1 for r in radii], mode="nearest")
-    output[...] = (image == highest) & (image > threshold)
+    size = [2 * r + 1 for r in radii]
+    if wide.beyond_floats(image):
+        highest = np.empty_like(image)
+        order.extreme_filter(image, highest, name="maximum_filter", mode="nearest", cval=0, origin=0, size=size)
+    else:
+        highest = ndimage.maximum_filter(image, size, mode="nearest")
+    output[...] = (image == highest) & above(image, np.asarray(threshold))
 
 
 def spaced(places: np.ndarray, values: np.ndarray, radii: Sequence[int]) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import TooLargeError
-from intake_img.kernels import exact
+from intake_img.kernels import exact, wide
 from intake_img.kernels.levels import level_counts
 
 __all__ = ["METHODS", "Counting", "above", "classified"]
@@ -151,14 +151,16 @@ class Counting:
 
 def above(image: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Whether pixels are greater than a threshold; nothing is greater than NaN."""
-    if thresholds.size == 1 and image.dtype.kind in "iu" and image.dtype.itemsize <= 4:
-        return _whole_above(image, float(thresholds.ravel()[0]))
+    if thresholds.size == 1 and image.dtype.kind in "iu":
+        return _whole_above(image, thresholds.item())
+    if image.dtype.kind in "iu" and image.dtype.itemsize == 8:
+        return wide.above(image, wide.bound(thresholds, image.dtype))
     with np.errstate(invalid="ignore"):
         return image > thresholds
 
 
-def _whole_above(image: np.ndarray, threshold: float) -> np.ndarray:
-    """Compare integers of up to 32 bits with a number, without making floats of them."""
+def _whole_above(image: np.ndarray, threshold: float | int) -> np.ndarray:
+    """Compare integers with a number, without making floats of them."""
     limits = np.iinfo(image.dtype)
     if not threshold < limits.max:  # or NaN
         return np.zeros(image.shape, bool)

@@ -77,20 +77,20 @@ def bound(thresholds: Any, dtype: np.dtype) -> Any:
 
     Parameters
     ----------
-    thresholds : float, or ndarray of float64 or of Python numbers
+    thresholds : float, or ndarray of float64 or of Python numbers, of any shape
     dtype : dtype
     """
     given = np.atleast_1d(np.asarray(thresholds))
     if dtype.kind not in "iu" or dtype.itemsize < 8:
         return given.astype(np.float64)
     low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-    numbers = given.tolist()
+    numbers = given.ravel().tolist()
     over = np.array([math.isnan(t) or t > high for t in numbers], bool)
     under = np.array([t < low for t in numbers], bool)
     floor, ceil = (
         np.array([_whole(t, rounding, low, high) for t in numbers], dtype) for rounding in (math.floor, math.ceil)
     )
-    return Bound(floor, ceil, over, under)
+    return Bound(*(part.reshape(given.shape) for part in (floor, ceil, over, under)))
 
 
 def _whole(threshold: float | int, rounding: Callable[[Any], int], low: int, high: int) -> int:

@@ -234,13 +234,8 @@ class Geometry:
             raise ValueError(f"min={min!r} is greater than max={max!r}")
 
         def change(array: xr.DataArray) -> xr.DataArray:
-            bounds: tuple[Any, Any] = (low, high)
-            if array.dtype.kind in "iu":  # bounds beyond the range of the dtype have no effect
-                info = np.iinfo(array.dtype)
-                bounds = (
-                    None if low is None else held(math.ceil(low), info),
-                    None if high is None else held(math.floor(high), info),
-                )
+            real("clip", array)
+            bounds = held(low, array.dtype, math.ceil), held(high, array.dtype, math.floor)
             if is_held(array):
                 return with_data(array, clipped(array.values, *bounds))
             data: Any = lazy(array)
@@ -319,6 +314,8 @@ class Geometry:
         """Subtract the background that `rolling_ball` estimates; the dtype is kept, and results are at least 0."""
 
         def change(array: xr.DataArray) -> xr.DataArray:
+            if array.dtype == bool:
+                raise TypeError("subtract_background: the image has dtype bool; expected integers or floats")
             background = array.img.rolling_ball(radius, units=units, dims=dims)
             if background.chunks is None:
                 return with_data(array, array.values - background.values)

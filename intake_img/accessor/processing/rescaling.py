@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -133,9 +133,15 @@ class _Resize:
             )
 
 
-def held(value: int, info: Any) -> int:
-    """Return a bound within the range of a dtype."""
-    return min(max(value, int(info.min)), int(info.max))
+def held(value: float | int | None, dtype: np.dtype, rounding: Callable[[Any], int]) -> Any:
+    """Return a bound within the range of a dtype, and of it: bounds beyond the range have no effect."""
+    if value is None:
+        return None
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return dtype.type(value)
+    low, high = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+    return dtype.type(min(max(rounding(value), low), high))
 
 
 def clipped(block: np.ndarray, low: Any, high: Any) -> np.ndarray:

@@ -125,7 +125,7 @@ class Thresholds:
         places = _places(array, per, isinstance(method, str))
         values = _values(array, method, places, nbins, classes)
         axes = [str(d) for k, d in enumerate(array.dims) if k in places]
-        data = values.reshape((values.shape[0], *[array.sizes[a] for a in axes]))
+        data = values.astype(float).reshape((values.shape[0], *[array.sizes[a] for a in axes]))
         several = method == "multiotsu"
         found = xr.DataArray(data if several else data[0], dims=["class", *axes] if several else axes, name="threshold")
         return found.assign_coords({a: array[a].variable for a in axes if a in array.coords})
@@ -267,7 +267,7 @@ def _compared(data: Any, values: Any, func: Any, dtype: Any, found: bool) -> Any
     from dask import array as da
     from dask import graph_manipulation
 
-    values = values if found else da.from_array(values)
+    values = values if found else da.from_array(values, chunks=-1)
     again = graph_manipulation.bind(data, values) if found else data  # read again, instead of keeping it in memory
     aligned = values.rechunk({k + 1: data.chunks[k] for k in range(data.ndim) if values.shape[k + 1] > 1})
     return da.map_blocks(
@@ -331,7 +331,7 @@ def _expected(name: str, given: Any) -> str:
 def _numbers(array: xr.DataArray, method: Any, name: str) -> np.ndarray:
     if not isinstance(method, Mapping):
         try:
-            return np.full((1,) * array.ndim, number(name, method))
+            return _exact([number(name, method)], array.dtype).reshape((1,) * array.ndim)
         except TypeError:
             raise TypeError(_expected(name, method)) from None
     if "c" not in array.dims:
@@ -342,7 +342,13 @@ def _numbers(array: xr.DataArray, method: Any, name: str) -> np.ndarray:
     if missing := [c for c in channels if c not in method]:
         raise ValueError(f"{name} lacks a number for the channel {missing[0]!r}")
     values = [number(f"{name}[{c!r}]", method[c]) for c in channels]
-    return np.reshape(values, [len(channels) if d == "c" else 1 for d in array.dims])
+    return _exact(values, array.dtype).reshape([len(channels) if d == "c" else 1 for d in array.dims])
+
+
+def _exact(numbers: list[float], dtype: np.dtype) -> np.ndarray:
+    """Return numbers as float64; as they are beside integers of 64 bits, if float64 would round them."""
+    wide = dtype.kind in "iu" and dtype.itemsize == 8 and any(isinstance(n, int) for n in numbers)
+    return np.array(numbers, object if wide else float)
 
 
 def _counted_now(data: Held, places: tuple[int, ...], counting: Counting) -> np.ndarray:
