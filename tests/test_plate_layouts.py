@@ -89,6 +89,30 @@ def test_mosaics_of_files_with_coordinates(tmp_path: Path) -> None:
     assert_array_equal(ds.image, drawn(fields, [(0.0, 0.0), (1.5, 0.0)], 0.5))
 
 
+@pytest.mark.parametrize(
+    ("metadata", "step"),
+    [
+        ({"spacing": {"z": 3, "y": 0.5, "x": 0.5}, "spacing_units": "um"}, 0.5),
+        ({"spacing": {"y": 500.0, "x": 500.0}, "spacing_units": {"y": "nm", "x": "nm"}}, 0.5),
+        ({"spacing": {"y": "250 nm", "x": "250 nm"}}, 0.25),
+    ],
+)
+def test_mosaics_by_a_spacing_that_is_given(metadata: dict[str, object], step: float, tmp_path: Path) -> None:
+    """What `metadata` says of the pixels places the fields, whether the files state another spacing or none."""
+    fields = np.arange(1, 49, dtype="u1").reshape(2, 2, 3, 4)
+    stated = {a: (a, 40 + 700.0 * np.arange(n), {"units": "nm"}) for a, n in (("y", 3), ("x", 4))}
+    for coords, name in (({}, "none"), (stated, "other")):
+        lines = []
+        for k in range(2):
+            image = xr.DataArray(fields[k], dims=("z", "y", "x"), coords=coords)
+            imsave(image, tmp_path / f"{name}{k}.ome.tif")
+            lines.append({"well": "A01", "field": k, "file": f"{name}{k}.ome.tif", "x": 1.5 * k, "y": 0.0})
+        ds = intake_img.plate(pd.DataFrame(lines), folder=tmp_path, metadata=metadata).load(layout="stage")
+        assert_array_equal(ds.image, drawn(fields, [(0.0, 0.0), (1.5, 0.0)], step))
+        assert (ds.img.spacing["x"], ds.img.units["x"]) == (step, "µm")
+        assert ds.img.spacing.get("z") == (3 if "z" in metadata["spacing"] else None)
+
+
 def test_mosaics_need_positions_and_spacing(tmp_path: Path) -> None:
     folder = imagexpress(tmp_path / "p", values())
     with pytest.raises(FormatError, match="needs the spacing of 'y'"):

@@ -99,7 +99,8 @@ class PlateSource(ImageSource):
     def _images(self) -> tuple[Image, Image]:
         if self._image is None:
             original = self._composed()
-            self._image = original.overruled(**self.overrides), original
+            others = self.overrides if self.layout is None else _divided(self.overrides)[1]
+            self._image = original.overruled(**others), original
         return self._image
 
     def field(self, place: Place) -> Image:
@@ -129,6 +130,7 @@ class PlateSource(ImageSource):
         table = located(table, places, self.member)
         image = composed(table, places, self.member, stacked=True, fill=self.fill, overrides=self.overrides)
         scene = "all" if stacked else name
+        image = image.overruled(**_divided(self.overrides)[0])
         return replace(mosaics(table, chosen, image, stacked), scene=scene, scenes=tuple(wells))
 
     def _chosen(self) -> tuple[list[Place], bool]:
@@ -147,6 +149,20 @@ class PlateSource(ImageSource):
     def _close(self) -> None:
         self.__dict__.pop("table", None)
         super()._close()
+
+
+def _divided(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what `metadata` says of the size of pixels, which places the fields of a mosaic, and the rest."""
+    planes: dict[str, Any] = {}
+    others = dict(overrides)
+    for name in {"spacing", "spacing_units"} & {*overrides}:
+        given = others.pop(name)
+        if isinstance(given, str):  # the unit of all lengths
+            planes[name] = given
+            continue
+        planes[name] = {a: v for a, v in given.items() if a in ("y", "x")}
+        others[name] = {a: v for a, v in given.items() if a not in ("y", "x")}
+    return planes, others
 
 
 def find_plate(file: File, options: Mapping[str, Any]) -> PlateSource | None:
