@@ -14,7 +14,18 @@ import numpy as np
 
 from intake_img.kernels import labelling
 
-__all__ = ["flooded"]
+__all__ = ["flooded", "flooded_one"]
+
+
+def flooded_one(
+    mask: np.ndarray, images: Sequence[np.ndarray], start: Sequence[int], shape: Sequence[int], *, connectivity: int
+) -> np.ndarray:
+    """Return the watersheds of a mask that is one object; see `flooded`."""
+    from skimage.segmentation import watershed
+
+    markers = np.where(mask, images[1], 0)
+    found: np.ndarray = watershed(_with_order(images[0]), markers, connectivity=connectivity, mask=mask)
+    return found
 
 
 def flooded(
@@ -41,7 +52,7 @@ def flooded(
     single = _in_order(image, markers, labels, n)
     if single.all():
         return watershed(image, markers, connectivity=connectivity, mask=mask)
-    together = single[labels] & mask
+    together = single.take(labels) & mask
     out = watershed(image, np.where(together, markers, 0), connectivity=connectivity, mask=together)
     boxes = ndimage.find_objects(labels)
     for k in np.flatnonzero(~single).tolist():

@@ -125,4 +125,4 @@ def test_watershed(chunks, versus, benchmark):
         rounds=3,
         clock=time.process_time,
     )
-    assert ratio < (1.3 if chunks is None else 1.6)
+    assert ratio < 1.3

@@ -133,7 +133,7 @@ class Splits:
             axes = neighbourhood(_mask(array), dims)
             radii = _radii(min_distance, array, axes, units)
             func = partial(splitting.split, radii=radii, steps=_steps(array, axes, units))
-            return renumbered(by_component(array, (), axes, func, np.int64, alone=True, name="split"), axes)
+            return renumbered(by_component(array, (), axes, func, np.int64, name="split"), axes)
 
         return derived(self._obj, make, output, overwrite, of="mask")
 
@@ -183,8 +183,9 @@ class Splits:
             seeds, area = (_layer(self._obj, n, v, array) for n, v in (("markers", markers), ("mask", mask)))
             if seeds.dtype.kind not in "iu":
                 raise TypeError(f"markers are integers, but these are {seeds.dtype}; number a mask with .img.label()")
-            func = partial(flooding.flooded, connectivity=connectivity)
-            found = by_component(inside(area), (array, seeds), axes, func, seeds.dtype, alone=False, name="watershed")
+            one, several = (partial(f, connectivity=connectivity) for f in (flooding.flooded_one, flooding.flooded))
+            layers = (array, seeds)
+            found = by_component(inside(area), layers, axes, one, seeds.dtype, several=several, name="watershed")
             found.attrs = {"kind": "labels"}
             return found
 
@@ -204,7 +205,7 @@ class Splits:
 
         def make(array: xr.DataArray) -> xr.DataArray:
             axes = neighbourhood(_mask(array), dims)
-            found = by_component(array, (), axes, splitting.skeleton, bool, alone=True, name="skeletonize")
+            found = by_component(array, (), axes, splitting.skeleton, bool, name="skeletonize")
             found.attrs = {"kind": "mask"}
             return found
 
