@@ -107,29 +107,34 @@ def nothing_stays_open(request: pytest.FixtureRequest):
     assert len(POOL) == 0, f"handles stay open: {list(POOL._entries)}"
 
 
-@pytest.fixture
-def s3() -> Iterator[dict[str, Any]]:
-    """Options of a server that speaks S3 and holds one bucket, ``images``, which is empty."""
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """URL of a server that speaks S3."""
     moto = pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
     logging.getLogger("werkzeug").setLevel("ERROR")
+    moto.MotoRequestHandler.disable_nagle_algorithm = True  # else contents wait 40 ms for the receipt of the headers
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        url = f"http://{host}:{port}"
-        # servers of one process share their buckets; one that gets the port of an earlier one needs another file system
-        urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
-        options = {
-            "key": uuid.uuid4().hex,
-            "secret": "s",
-            "endpoint_url": url,
-            "client_kwargs": {"region_name": "eu-west-1"},
-        }
-        s3fs.S3FileSystem(**options).mkdir("images")
-        yield options
+        yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str) -> dict[str, Any]:
+    """Options of a server that speaks S3 and holds one bucket, ``images``, which is empty."""
+    s3fs = pytest.importorskip("s3fs")
+    urllib.request.urlopen(urllib.request.Request(f"{s3_server}/moto-api/reset", method="POST")).close()
+    options = {
+        "key": uuid.uuid4().hex,  # another file system for each test
+        "secret": "s",
+        "endpoint_url": s3_server,
+        "client_kwargs": {"region_name": "eu-west-1"},
+    }
+    s3fs.S3FileSystem(**options).mkdir("images")
+    return options
 
 
 @pytest.fixture

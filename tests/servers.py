@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 
@@ -30,6 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else the content waits 40 ms for the receipt of the headers
     root: Path
     ranges = suffixes = sizes = True
     chunked = redirects = False
@@ -125,16 +127,29 @@ MODES = {
 """Servers from which every file can be read."""
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Answers requests as soon as they come; a connection beyond the queue would be tried again after a second."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+
+@contextlib.contextmanager
+def running(handler: Any) -> Iterator[str]:
+    """Yield the URL of a server with a handler of requests."""
+    with Server(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @contextlib.contextmanager
 def serving(root: Path, **mode: object) -> Iterator[tuple[str, type[Handler]]]:
     """Yield the URL of a server, and its handler, whose attributes may be changed."""
     handler = type("Handler", (Handler,), {"root": root, "failures": [], "asked": {}, "log": [], **mode})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", handler
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(handler) as url:
+        yield url, handler

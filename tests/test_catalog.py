@@ -26,6 +26,7 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from PIL import Image
+from servers import running
 from thoroughness import examples
 
 import intake_img
@@ -1565,9 +1566,8 @@ def test_a_catalog_that_could_not_be_read_again_is_not_written(lab, monkeypatch)
 
 
 def test_names_with_signs_of_urls_are_opened_from_a_web_server(tmp_path):
-    import threading
     from functools import partial
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from http.server import SimpleHTTPRequestHandler
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_):
@@ -1579,16 +1579,11 @@ def test_names_with_signs_of_urls_are_opened_from_a_web_server(tmp_path):
         with (tmp_path / f"{name}.npy").open("wb") as stream:
             np.save(stream, plane(n))
     write_catalog(scan(tmp_path), tmp_path / "c.yml")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        catalog = open_catalog(f"http://127.0.0.1:{server.server_port}/c.yml")
+    with running(partial(Quiet, directory=str(tmp_path))) as url:
+        catalog = open_catalog(f"{url}/c.yml")
         assert len(catalog) == len(names)
         seen = sorted(int(catalog[name].read()["image"][0, 0]) for name in catalog)
         assert seen == list(range(len(names)))
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.mark.parametrize(

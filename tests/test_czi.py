@@ -11,7 +11,6 @@ import pickle
 import random
 import re
 import struct
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from servers import running
 from thoroughness import examples
 
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, MissingExtraError, SceneError
@@ -552,6 +552,7 @@ def test_processes(tmp_path: Path, method: str) -> None:
 class _Ranges(http.server.SimpleHTTPRequestHandler):
     """Serves files with ranges, and counts what was asked for."""
 
+    disable_nagle_algorithm = True
     requests: list[int] = []
 
     def do_HEAD(self) -> None:
@@ -584,12 +585,8 @@ def served(tmp_path: Path) -> Iterator[str]:
     pytest.importorskip("aiohttp")
     _Ranges.requests = []
     handler = functools.partial(_Ranges, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with running(handler) as url:
+        yield url
 
 
 @pytest.mark.parametrize("compression", [0, 6])

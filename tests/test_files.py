@@ -14,7 +14,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import uuid
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import running
 from thoroughness import examples
 
 from intake_img import imload, imsave
@@ -378,6 +378,7 @@ def test_memory_files(tmp_path):
 
 
 class _Ranges(http.server.BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True
     content: dict[str, bytes] = {}
     log: list[int] = []
     ranges = True
@@ -440,14 +441,8 @@ def test_a_target_at_the_root_of_a_server(extension, tmp_path, monkeypatch):
 @pytest.fixture
 def server():
     handler = type("Handler", (_Ranges,), {"content": {}, "log": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    handler.url = f"http://127.0.0.1:{server.server_port}"
-    yield handler
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running(handler) as handler.url:
+        yield handler
 
 
 def test_http_reads_ranges(server, tmp_path):

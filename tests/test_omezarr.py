@@ -9,7 +9,6 @@ import math
 import os
 import random
 import shutil
-import threading
 import warnings
 import zipfile
 from pathlib import Path
@@ -23,6 +22,7 @@ import yaozarrs
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import running
 from thoroughness import examples
 
 from intake_img import imload, imsave
@@ -933,6 +933,8 @@ def test_memory_url():
 @pytest.fixture
 def http_url(tmp_path):
     class Quiet(http.server.SimpleHTTPRequestHandler):
+        disable_nagle_algorithm = True
+
         def log_message(self, *args):
             pass
 
@@ -940,13 +942,8 @@ def http_url(tmp_path):
             self.send_error(404)
 
     handler = functools.partial(Quiet, directory=str(tmp_path))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running(handler) as url:
+        yield url
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import urllib.parse
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 
 import fsspec
 import numpy as np
@@ -21,6 +21,7 @@ import tifffile
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from servers import running
 
 from intake_img import imsave, open_catalog, open_table, scan, write_catalog
 from intake_img.catalog import looks
@@ -314,13 +315,10 @@ def test_a_scan_of_a_web_listing(lab, tmp_path):
     pytest.importorskip("aiohttp")
     handler = partial(SimpleHTTPRequestHandler, directory=str(lab))
     handler.func.log_message = lambda *_: None
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
+    with running(handler) as url:
         found = scan(url, exclude=["store.zarr"], memory=tmp_path / "memory.sqlite")
         assert {urllib.parse.unquote(n) for n in found} == set(scan(lab, exclude=["store.zarr"]))
         assert found.facts["beta"] == scan(lab).facts["beta"]
-        server.shutdown()
 
 
 def test_a_scan_of_s3(lab, s3):

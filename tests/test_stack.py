@@ -21,6 +21,7 @@ import xarray as xr
 import zarr
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from servers import running
 from thoroughness import examples
 
 from intake_img import CziStack, FileStack, MemoryStack, ZarrStack, imload, imsave
@@ -443,7 +444,6 @@ def test_zarr_over_http(tmp_path):
     pytest.importorskip("aiohttp")
     import functools
     import http.server
-    import threading
 
     array = numbered("TYX")
     options = {"shape": array.shape, "chunks": (1, 4, 4), "dtype": "uint16", "dimension_names": tuple("tyx")}
@@ -454,16 +454,10 @@ def test_zarr_over_http(tmp_path):
         def log_message(self, *args: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        url = f"http://127.0.0.1:{server.server_port}/a.zarr"
-        stack = ZarrStack(url)
-        assert stack.source == url
+    with running(functools.partial(Quiet, directory=str(tmp_path))) as place:
+        stack = ZarrStack(f"{place}/a.zarr")
+        assert stack.source == f"{place}/a.zarr"
         np.testing.assert_array_equal(whole(stack), array[:, None])
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")

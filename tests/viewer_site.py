@@ -31,6 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Serves ``/viewer``, ``/data`` (files of `root`), ``/pixels`` (chunks decoded) and ``/page?attributes``."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     root: Path
     log: list[str]
     delay: float = 0.0
@@ -87,6 +88,7 @@ class Server(http.server.ThreadingHTTPServer):
     """A server whose clients may go away."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def handle_error(self, *_: object) -> None:
         pass
