@@ -15,7 +15,7 @@ import xarray as xr
 from intake.source.base import DataSource
 from numpy.typing import ArrayLike
 
-from intake_img.collections.computed_once import computed_once
+from intake_img.collections.computed_once import computed_now, computed_once
 from intake_img.collections.file_names import split_extension
 from intake_img.collections.left_out import warn_of_loss
 from intake_img.collections.partition import make_plan, write_members
@@ -46,6 +46,7 @@ from intake_img.storage.staging import Staging, UnfinishedCommitError, begin
 __all__ = ["imload", "imsave"]
 
 _USUAL = {f.name: f.default for f in fields(ImgSource.Options)}
+_HELD = 2**26  # bytes of an image that is computed before a region of a store is changed
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -219,7 +220,8 @@ def imsave(
         image until the new one is complete, also if the write is killed; a Dataset that was opened before keeps its
         length and stays readable. Only one process may append at a time.
     region : mapping of str to (int or slice), or "auto", optional
-        Overwrite a region of a Zarr store, e.g. ``{"t": slice(2, 4)}``; ``"auto"`` finds it by the coordinates. Each
+        Overwrite a region of a Zarr store, e.g. ``{"t": slice(2, 4)}``; ``"auto"`` finds it by the coordinates. The new
+        values may be computed from the store itself, as a Dataset (with its ``attrs["uri"]``) or up to 64 MiB. Each
         chunk is replaced atomically, but not the complete region: if the write is killed, `imload` warns until the
         region is written again. Datasets that were opened before raise `SourceChangedError`.
     **driver_options
@@ -325,10 +327,17 @@ def _extend(
     progress: bool | Callable[[int], None] | None,
     parallel: bool,
 ) -> list[str]:
-    """Write into an existing store."""
+    """Write into an existing store.
+
+    What is read from the store itself is computed before a region of it is changed; so is any small image, so that an
+    error of the computation leaves the store as it is.
+    """
     models = _models(image, format, ())
     (model,) = models if parallel else computed_once(models)
     total = sum(v.pixels.nbytes for v in model.variables.values())
+    own = getattr(image, "attrs", {}).get("uri") == str(target)
+    if region is not None and (own or (total <= _HELD and not parallel)):
+        model = computed_now(model, target.parent.path if target.local else None)
     with _no_space(target), writing(progress, total, f"saving {target.name}") as step:
         return extend_store(format, model, target, append_dim, region, step, parallel)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from thoroughness import examples
 from trees import content
 
-from intake_img import imload, imsave
+from intake_img import imload, imsave, io
 from intake_img.errors import CannotWriteError, SourceChangedError, TargetExistsError
 from intake_img.formats.omezarr import extend
 from intake_img.storage.files import File
@@ -141,6 +141,44 @@ def test_regions_replace_what_is_there(tmp_path):
     expected = VALUES.copy()
     expected[:, 1, 0, 3:18] += 1
     np.testing.assert_array_equal(imload(tmp_path / "1.zarr").image, expected)
+
+
+@pytest.mark.parametrize("chunks", ["auto", None])
+@pytest.mark.parametrize("engine", ["threads", "dask"])
+def test_a_region_is_computed_from_the_store_itself(tmp_path, chunks, engine, monkeypatch):
+    """Read, change, write back: of any size for a Dataset, which says where it comes from."""
+    expected = VALUES.copy()
+    for k, (options, held) in enumerate(zip(STORES, (2**26, 0, 0), strict=True)):
+        monkeypatch.setattr(io, "_HELD", held)
+        target = tmp_path / f"{k}.zarr"
+        imsave(IMAGE, target, **options)
+        part = imload(target, chunks=chunks).isel(t=slice(2, 6))
+        turned = part.drop_vars(["t", "taken"]).isel(t=slice(None, None, -1))
+        turned = turned.assign(image=turned.image + np.uint16(1))
+        imsave(turned, target, region={"t": slice(2, 6)}, engine=engine)
+        expected[2:6] = VALUES[5:1:-1] + 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            np.testing.assert_array_equal(imload(target).image, expected)
+        imsave(imload(target).load(), tmp_path / "whole" / f"{k}.zarr", **options)
+        for level in range(options.get("pyramid", 0) + 1):
+            _same(imload(target, level=level), imload(tmp_path / "whole" / f"{k}.zarr", level=level))
+
+
+def test_a_region_that_cannot_be_computed_changes_nothing(tmp_path):
+    target = tmp_path / "a.zarr"
+    imsave(IMAGE, target)
+
+    def fails(block):
+        raise RuntimeError("no such luck")
+
+    image = IMAGE.image.isel(t=[2]).chunk()
+    broken = image.copy(data=image.data.map_blocks(fails, dtype="u2", meta=np.empty(0, "u2")))
+    with pytest.raises(RuntimeError, match="no such luck"):
+        imsave(IMAGE.isel(t=[2]).assign(image=broken), target, region={"t": 2})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _same(imload(target), IMAGE)
 
 
 def test_a_killed_region_is_told(tmp_path, monkeypatch):

@@ -16,10 +16,11 @@ import numpy as np
 from intake_img.model.chunks import Region
 from intake_img.model.image import Image
 from intake_img.model.machine import memory
+from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Dask, compute_into
 from intake_img.storage.spill import SpillingMemory
 
-__all__ = ["computed_once", "depends_on_far"]
+__all__ = ["computed_now", "computed_once", "depends_on_far"]
 
 _FAR = 4
 """Chunks so far apart have no halo in common."""
@@ -47,6 +48,24 @@ def computed_once(images: Sequence[Image], folder: str | None = None) -> list[Im
         replace(image, variables={name: _read_from(values, (k, name), v) for name, v in image.variables.items()})
         for k, image in enumerate(images)
     ]
+
+
+def computed_now(image: Image, folder: str | None = None) -> Image:
+    """Return an image whose values are all computed now, in memory or an unnamed temporary file as for `computed_once`.
+
+    Parameters
+    ----------
+    image : Image
+    folder : str, optional
+        Folder of the temporary file; by default the folder for temporary files.
+    """
+    lazy = {n: v.pixels for n, v in image.variables.items() if not v.pixels.in_memory}
+    arrays = [p.reader.array if isinstance(p.reader, Dask) else p.dask() for p in lazy.values()]
+    spilling = SpillingMemory(memory() // 8, folder)
+    made = [spilling.empty(a.shape, a.dtype.newbyteorder("=")) for a in arrays]
+    compute_into(arrays, made)
+    values = {n: replace(image.variables[n], pixels=Pixels.of(a)) for n, a in zip(lazy, made, strict=True)}
+    return replace(image, variables={**image.variables, **values})
 
 
 def _read_from(values: _Values, key: Key, variable: Any) -> Any:
