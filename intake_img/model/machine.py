@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import os
 import sys
@@ -14,7 +16,17 @@ from intake_img.errors import TooLargeError
 _PAGE = 4096  # bytes
 _LARGE = 2**20
 
-__all__ = ["cpus", "empty", "mapped_memory", "memory", "on_this_machine", "overlapping", "threads", "unguided"]
+__all__ = [
+    "cpus",
+    "empty",
+    "give_back",
+    "mapped_memory",
+    "memory",
+    "on_this_machine",
+    "overlapping",
+    "threads",
+    "unguided",
+]
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -59,6 +71,12 @@ def mapped_memory() -> int:
             return int(stream.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def give_back() -> None:
+    """Give memory that was freed back to the system, where the C library (glibc) keeps it for each thread."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: not on Windows
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def cpus() -> int:

@@ -362,7 +362,8 @@ class Halved:
 
     def pixels(self) -> Pixels:
         shape = tuple(n // f for n, f in zip(self.array.shape, self.factors, strict=True))
-        tiles = tuple(max(1, t // f) for t, f in zip(tiles_of(self.array), self.factors, strict=True))
+        # the smallest number of samples that whole chunks hold: half an odd chunk would fit no other length
+        tiles = tuple(math.lcm(t, f) // f for t, f in zip(tiles_of(self.array), self.factors, strict=True))
         return Pixels(self, shape, self.array.dtype, tiles)
 
     @cached_property
@@ -398,7 +399,8 @@ def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:
         total = np.full(parts[0].shape, len(parts) // 2, np.int32 if dtype.itemsize < 4 else np.int64)
         for part in parts:
             total += part
-        return total // len(parts)  # rounded half up
+        total //= len(parts)  # rounded half up
+        return total
     if dtype.kind in "iu":
         share = [p // len(parts) for p in parts]  # sums of 64-bit numbers would overflow
         rest = sum(p % len(parts) for p in parts)
