@@ -60,6 +60,8 @@ def translation(
     options = {"upsample_factor": upsample, "normalization": normalization}
     shift = _measured(faded(images) if window else images, options)
     for _ in range(_PASSES if window else 0):
+        if not np.round(shift).any():  # all of them overlaps: nothing else would be measured
+            break
         parts = overlapping(images[0], images[1], shift)
         small = any(n < min(_LEAST, m) for n, m in zip(parts[0].shape, reference.shape, strict=True))
         if small or any(np.ptp(a) == 0 for a in parts):
