@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["balanced", "neighbours", "painted"]
+__all__ = ["balanced", "neighbours", "paint"]
 
 
 def neighbours(corners: np.ndarray, size: Sequence[int], least: int) -> list[tuple[int, int]]:
@@ -63,49 +63,31 @@ def balanced(n: int, pairs: Sequence[tuple[int, int]], offsets: np.ndarray) -> n
     return out
 
 
-def painted(
-    shape: Sequence[int], parts: Sequence[tuple[Any, np.ndarray]], overlap: str, fill: Any, dtype: np.dtype
-) -> np.ndarray:
-    """Return an image drawn of tiles.
+def paint(out: np.ndarray, parts: Sequence[tuple[Any, np.ndarray]], overlap: str, fill: Any) -> None:
+    """Draw an image of tiles.
 
     Parameters
     ----------
-    shape : sequence of int
+    out : ndarray
     parts : sequence of (tuple of slice, ndarray)
         Where each tile lies, and its pixels, in the order of the tiles.
     overlap : {"last", "first", "mean"}
         What is shown where tiles overlap.
     fill : number
         What is between tiles.
-    dtype : dtype
     """
-    out = np.full(shape, fill, dtype)
+    if not any(pixels.shape == out.shape for _, pixels in parts):
+        out[...] = fill
     if overlap != "mean" or len(parts) < 2:
         for target, pixels in parts if overlap == "last" else list(parts)[::-1]:
             out[target] = pixels
-        return out
-    wide = dtype.kind in "iu" and dtype.itemsize == 8
-    total, count = np.zeros(shape, np.int64 if wide else float), np.zeros(shape, np.uint32)
-    high = np.zeros(shape, dtype) if wide else None
+        return
+    total, count = np.zeros(out.shape), np.zeros(out.shape, np.uint32)
     for target, pixels in parts:
-        if high is not None:
-            high[target] += pixels >> pixels.dtype.type(32)
-        total[target] += pixels if high is None else (pixels & pixels.dtype.type(2**32 - 1)).astype(np.int64)
+        total[target] += pixels
         count[target] += 1
-        out[target] = pixels  # of single tiles the values themselves
     several = count > 1
-    n = count[several]
-    if high is not None:
-        out[several] = _whole_means(high[several], total[several], n.astype(np.int64))
-    else:
-        mean = total[several] / n
-        out[several] = np.rint(mean) if dtype.kind in "iu" else mean
-    return out
-
-
-def _whole_means(high: np.ndarray, low: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Return sums over n, rounded half to even, of integers whose upper and lower 32 bits were added separately."""
-    upper, rest = np.divmod(high, n.astype(high.dtype))
-    lower, left = np.divmod((rest.astype(np.int64) << 32) + low, n)
-    lower += (2 * left > n) | ((2 * left == n) & (lower % 2 == 1))
-    return (upper << high.dtype.type(32)) + lower.astype(high.dtype)
+    mean = total[several] / count[several]
+    for target, pixels in parts:  # of single tiles the values themselves
+        out[target] = pixels
+    out[several] = np.rint(mean) if out.dtype.kind in "iu" else mean

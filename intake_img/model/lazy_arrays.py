@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from dask import base, highlevelgraph
 
 from intake_img.model.buffers import ReadBuffer, joined
 from intake_img.model.chunks import Region
-from intake_img.model.graph_layers import BlockLayer, DeferredLayer, LazyGraph, Task
+from intake_img.model.graph_layers import BlockLayer, LazyGraph, Task
 from intake_img.model.machine import empty, memory, on_this_machine, unguided
 from intake_img.model.readers import Selected, leaf_of, with_leaf
 
@@ -237,7 +237,7 @@ class FilledArray(da.Array, metaclass=_EqualToDask):
 
 
 def filled_array(
-    make: Callable[[Callable[[tuple[int, ...]], Callable[[], np.ndarray]] | None], Mapping[Any, Any]],
+    make: Callable[[Callable[[tuple[int, ...]], Callable[[], np.ndarray]] | None], highlevelgraph.Layer],
     name: str,
     chunks: tuple[tuple[int, ...], ...],
     dtype: np.dtype,
@@ -248,7 +248,7 @@ def filled_array(
     Parameters
     ----------
     make : callable
-        ``make(out)`` returns the tasks by key; ``out(position)()`` returns the array that the task of a chunk fills and
+        ``make(out)`` returns the tasks; ``out(position)()`` returns the array that the task of a chunk fills and
         returns, ``make(None)`` tasks that return new arrays.
     name : str
         Of the array.
@@ -260,7 +260,7 @@ def filled_array(
     regions = _regions(chunks)
 
     def graph(out: Callable[[tuple[int, ...]], Callable[[], np.ndarray]] | None) -> highlevelgraph.HighLevelGraph:
-        tasks: Any = DeferredLayer(partial(make, out))
+        tasks: Any = make(out)
         return highlevelgraph.HighLevelGraph.from_collections(name, tasks, dependencies=[source])
 
     def usual() -> highlevelgraph.HighLevelGraph:

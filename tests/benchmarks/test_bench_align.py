@@ -86,8 +86,8 @@ def test_mosaic(versus, benchmark):
 
     table = {"y": places[:, 0], "x": places[:, 1]}
     ratio = versus(lambda: tiles.img.mosaic(table, units="pixel").compute(), pasted, rounds=3, clock=time.process_time)
-    benchmark.extra_info["note"] = "tiles in memory: the raw loop copies 16 MB, and does nothing else"
-    assert ratio < 12
+    benchmark.extra_info["note"] = "the raw loop copies 16 MB in memory; here 64 tasks of dask do, and take most of it"
+    assert ratio < 10
 
 
 def test_refine_positions(benchmark):

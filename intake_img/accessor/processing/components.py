@@ -26,7 +26,7 @@ from intake_img.accessor.variables import lazy, with_data
 from intake_img.kernels import component_numbers, labelling
 from intake_img.model.axes import spell
 from intake_img.model.datasets import data_of
-from intake_img.model.graph_layers import BlockLayer, Task
+from intake_img.model.graph_layers import BlockLayer, DeferredLayer, Task
 from intake_img.model.machine import on_this_machine
 
 __all__ = ["ChunkGrid", "image_blocks", "labelled", "reached", "selected", "structure_of"]
@@ -181,7 +181,8 @@ class _Parts:
             return new_array(self.name, partial(make, None), self.data.chunks, dtype, [self.data])
         from intake_img.model.lazy_arrays import filled_array  # imports dask.array
 
-        return filled_array(make, self.name, self.data.chunks, np.dtype(dtype), self.data)
+        layer = partial(_deferred, make)
+        return filled_array(layer, self.name, self.data.chunks, np.dtype(dtype), self.data)
 
     def _graph(
         self, statistic: Any, tabled: Any, values: bool, dtype: np.dtype, numbers: bool, out: Any
@@ -225,6 +226,10 @@ class _Parts:
 
     def result(self, made: Any, kind: str) -> xr.DataArray:
         return _named(self.array, made, (*self.outer, *self.axes), kind)
+
+
+def _deferred(make: Callable[[Any], dict[Any, Any]], out: Any) -> DeferredLayer:
+    return DeferredLayer(partial(make, out))
 
 
 def apart_from_source(graph: dict[Any, Any], name: str) -> tuple[Any, ...]:

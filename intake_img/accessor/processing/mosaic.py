@@ -274,10 +274,8 @@ class _Plan:
         return Cutout(tuple(source[d] for d in self.dims), tuple(target.values()))
 
 
-def _paint(
-    place: int, overlap: str, fill: Any, dtype: np.dtype, shape: Sequence[int], parts: Sequence[tuple[Any, np.ndarray]]
-) -> np.ndarray:
-    return tiles.painted(shape, [(where, p.squeeze(place)) for where, p in parts], overlap, fill, dtype)
+def _paint(place: int, overlap: str, fill: Any, out: np.ndarray, parts: Sequence[tuple[Any, np.ndarray]]) -> None:
+    tiles.paint(out, [(where, p.squeeze(place)) for where, p in parts], overlap, fill)
 
 
 def _drawn(array: xr.DataArray, stage: _Stage, overlap: str, fill: Any) -> xr.DataArray:
@@ -290,7 +288,7 @@ def _drawn(array: xr.DataArray, stage: _Stage, overlap: str, fill: Any) -> xr.Da
         for d, c in zip(dims, data.chunks, strict=True)
         if d in kept
     ]
-    paint = partial(_paint, dims.index(stage.along), overlap, fill, array.dtype)
+    paint = partial(_paint, dims.index(stage.along), overlap, fill)
     told = (stage.corners.tobytes(), dims, stage.along, stage.axes, overlap, repr(fill))
     made = drawn(data, chunks, _Plan(stage, dims), paint, "mosaic", *told)
     return with_data(array, made, kept, {a: _coordinate(array, stage, k) for k, a in enumerate(stage.axes)})

@@ -150,14 +150,13 @@ class _Draw:
     def __dask_tokenize__(self) -> Any:
         return ("moved", self.axes, self.order, repr(self.fill), str(self.dtype))
 
-    def __call__(self, shape: tuple[int, ...], parts: Sequence[tuple[Any, np.ndarray]]) -> np.ndarray:
-        out = np.full(shape, self.fill, self.dtype)
+    def __call__(self, out: np.ndarray, parts: Sequence[tuple[Any, np.ndarray]]) -> None:
+        out[...] = self.fill
         for (target, how), pixels in parts:
             if target is None:
                 self._spline(pixels, how, out)
             else:
                 out[target] = weighted(pixels, how) if any(how) else pixels
-        return out
 
     def _spline(self, pixels: np.ndarray, shift: Sequence[float], out: np.ndarray) -> None:
         last = range(-len(self.axes), 0)

@@ -7,7 +7,7 @@ that draws the chunk of the result.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, product
 from math import prod
@@ -26,6 +26,7 @@ __all__ = ["Cutout", "Spans", "drawn", "overlap_of"]
 
 Spans = tuple[tuple[int, int], ...]
 """First and last, exclusive, along each axis."""
+Draw = Callable[[np.ndarray, Sequence[tuple[Any, np.ndarray]]], None]
 _Cuts = Sequence[Sequence[tuple[int, slice]]]
 
 
@@ -53,7 +54,7 @@ def drawn(
     array: dask.array.Array | Held,
     chunks: Sequence[Sequence[int]],
     plan: Callable[[Spans], Sequence[Cutout]],
-    draw: Callable[[tuple[int, ...], Sequence[tuple[Any, np.ndarray]]], np.ndarray],
+    draw: Draw,
     name: str,
     *told: Any,
 ) -> Any:
@@ -68,7 +69,7 @@ def drawn(
     plan : callable
         ``plan(spans)`` returns the parts that the chunk at `spans` of the result shows.
     draw : callable
-        ``draw(shape, parts)`` returns a chunk; a part is what was told of it, and its pixels.
+        ``draw(out, parts)`` fills a chunk; a part is what was told of it, and its pixels.
     name : str
         Of the step.
     *told : object
@@ -82,15 +83,23 @@ def drawn(
     stops = tuple(np.cumsum([0, *c]).tolist() for c in chunks)
     grid = [len(c) for c in chunks]
     if isinstance(array, Held):
-        make = partial(_of_held, array.array, plan, draw)
+        make = partial(_of_held, array.array, plan, draw, stops)
         places = {place: place for place in product(*map(range, grid))}
-        return assembled(lambda place: make(_spans(stops, place)), places, chunks, array.dtype)
+        return assembled(make, places, chunks, array.dtype, fills=True)
     from dask import base
 
     token = f"{name}-{base.tokenize(array.name, chunks, told)}"
     own = tuple(np.cumsum(c).tolist() for c in array.chunks)
-    task = _Tasks(plan, draw, stops, array.name, own)
-    return new_array(token, BlockLayer(token, grid, task), chunks, array.dtype, [array])
+    layer = partial(_layer, token, grid, _Tasks(plan, draw, stops, array.name, own, array.dtype))
+    if hasattr(array, "expr"):
+        return new_array(token, layer(None), chunks, array.dtype, [array])
+    from intake_img.model.lazy_arrays import filled_array  # imports dask.array
+
+    return filled_array(layer, token, tuple(map(tuple, chunks)), array.dtype, array)
+
+
+def _layer(token: str, grid: Sequence[int], tasks: _Tasks, out: Any) -> BlockLayer:
+    return BlockLayer(token, grid, replace(tasks, out=out))
 
 
 def _spans(stops: Sequence[Sequence[int]], place: tuple[int, ...]) -> Spans:
@@ -111,38 +120,50 @@ class _Tasks:
         Name of the source.
     own : sequence of sequence of int
         Where the chunks of the source end.
+    dtype : numpy.dtype
+    out : callable, optional
+        See `filled_array`.
     """
 
     plan: Callable[[Spans], Sequence[Cutout]]
-    draw: Callable[..., np.ndarray]
+    draw: Draw
     stops: Sequence[Sequence[int]]
     source: str
     own: Sequence[Sequence[int]]
+    dtype: np.dtype
+    out: Any = None
 
     def __call__(self, place: tuple[int, ...]) -> Task:
         spans = _spans(self.stops, place)
         parts = self.plan(spans)
         cuts = [[list(parts_of([span], ends)) for span, ends in zip(p.source, self.own, strict=True)] for p in parts]
         keys = [(self.source, *ks) for cut in cuts for ks in product(*[[k for k, _ in axis] for axis in cut])]
-        shape = tuple(b - a for a, b in spans)
-        return partial(_draw, self.draw, shape, [p.told for p in parts], cuts), keys
+        new = self.out(place) if self.out else partial(np.empty, tuple(b - a for a, b in spans), self.dtype)
+        return partial(_draw, self.draw, new, [p.told for p in parts], cuts), keys
 
 
 def _of_held(
-    array: np.ndarray, plan: Callable[[Spans], Sequence[Cutout]], draw: Callable[..., np.ndarray], spans: Spans
+    array: np.ndarray,
+    plan: Callable[[Spans], Sequence[Cutout]],
+    draw: Draw,
+    stops: Sequence[Sequence[int]],
+    place: tuple[int, ...],
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
-    parts = [(p.told, array[tuple(slice(*span) for span in p.source)]) for p in plan(spans)]
-    return draw(tuple(b - a for a, b in spans), parts)
+    spans = _spans(stops, place)
+    target = np.empty([b - a for a, b in spans], array.dtype) if out is None else out
+    draw(target, [(p.told, array[tuple(slice(*span) for span in p.source)]) for p in plan(spans)])
+    return target
 
 
 def _draw(
-    draw: Callable[..., np.ndarray],
-    shape: tuple[int, ...],
+    draw: Draw,
+    new: Callable[[], np.ndarray],
     told: Sequence[Any],
     cuts: Sequence[_Cuts],
     blocks: Sequence[np.ndarray],
 ) -> np.ndarray:
     """Draw a chunk of the blocks of all its parts, one part after another."""
-    left = iter(blocks)
-    parts = [(t, gathered(c, list(islice(left, prod(map(len, c)))))) for t, c in zip(told, cuts, strict=True)]
-    return draw(shape, parts)
+    left, out = iter(blocks), new()
+    draw(out, [(t, gathered(c, list(islice(left, prod(map(len, c)))))) for t, c in zip(told, cuts, strict=True)])
+    return out
