@@ -209,11 +209,16 @@ def test_names_of_well_known_schemes_are_a_plate(kind: str, tmp_path: Path) -> N
         ds = ds.sel(c=names)
     squeezed = pixels.reshape(4, *pixels.shape[2:])
     assert_array_equal(ds.image.values.reshape(squeezed.shape), squeezed)
+    notes = scan(tmp_path).notes
     if kind == "positions":
+        assert not notes
         assert ds.i.values.tolist() == ["pos00", "pos01", "pos02", "pos03"]
         assert "well" not in ds.coords
     else:
         assert ds.well.values.tolist() == ["B03", "B03", "D11", "D11"]
+        assert re.match(
+            rf"the names of its \d+ files are those of .*{kind}.* \(2 wells, 4 fields", notes[str(tmp_path)]
+        )
     (tmp_path / "other.tif").write_bytes((tmp_path / rename(kind, "B03", 0, 0, 0, 0)).read_bytes())
     assert table_of_names(File(str(tmp_path)), [p.name for p in tmp_path.iterdir()]) is None
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from intake_img.catalog.facts import facts_of
 from intake_img.collections.plates.index_files import best_index
 from intake_img.collections.plates.source import PlateSource
+from intake_img.collections.plates.unindexed import names_told
 from intake_img.model.process_state import quiet
 from intake_img.model.text import printable
 from intake_img.storage.files import File
@@ -41,7 +42,7 @@ class Plates:
     taken : set of str
         Paths of the files that belong to them.
     notes : dict of str to str
-        For each index that cannot be read, the reason.
+        For each index that cannot be read, the reason; for folders without one, what the names of their files say.
     """
 
     images: list[tuple[str, PlateSource, dict[str, Any]]] = field(default_factory=list)
@@ -78,6 +79,12 @@ def plates_in(places: Sequence[ImageFolder], root: File) -> Plates:
         images = {os.path.join(place.path, n) for n in place.names}
         if not images or not images <= found.taken:
             found.add(place, name, root)
+    within = tuple(os.path.join(os.path.dirname(source.uri), "") for _, source, _ in found.images)
+    for place in places:  # projections and the like of an indexed plate are no further one
+        if not os.path.join(place.path, "").startswith(within) and (
+            told := names_told(root.at(place.path), place.names)
+        ):
+            found.notes[place.path] = told
     return found
 
 

@@ -12,7 +12,7 @@ from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts
 from intake_img.model.wells import Place, parse_well
 from intake_img.storage.files import File
 
-__all__ = ["facts_in_names", "table_of_names"]
+__all__ = ["facts_in_names", "names_told", "table_of_names"]
 
 _TIFF = r"\.tiff?"
 _GUID = r"(?:[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12})?"
@@ -56,6 +56,31 @@ def table_of_names(folder: File, names: Sequence[str]) -> PlateTable | None:
     UserWarning
         The interpretation of the names.
     """
+    found = _table(folder, names)
+    if found is None:
+        return None
+    table, title = found
+    warnings.warn(
+        f"{folder} has no index: the names of its {len(table.planes)} files are taken as those of {title} "
+        f"({_contents(table)}); a pattern ('{{well}}_s{{site}}.tif') or ext='tif' takes them otherwise",
+        stacklevel=2,
+    )
+    return table
+
+
+def names_told(folder: File, names: Sequence[str]) -> str | None:
+    """Return as which plate `imload` takes a folder; None if the names do not follow one scheme with wells."""
+    found = _table(folder, names)
+    if found is None or not found[0].wells:
+        return None
+    table, title = found
+    return (
+        f"the names of its {len(table.planes)} files are those of {title} ({_contents(table)}): the images of each "
+        "well are listed on their own; imload and plate open the folder as a plate"
+    )
+
+
+def _table(folder: File, names: Sequence[str]) -> tuple[PlateTable, str] | None:
     kept = [n for n in names if not _THUMBNAIL.fullmatch(n)]
     if len(kept) < 2:
         return None
@@ -63,9 +88,7 @@ def table_of_names(folder: File, names: Sequence[str]) -> PlateTable | None:
         if (planes := _planes(kept, matches)) is not None:
             ordered = sorted(planes, key=lambda p: natural_key(p.file))
             facts = PlateFacts(f"{title}, by the names of its files", channels=_named(_labels(matches)))
-            table = PlateTable(folder, ordered, facts)
-            _tell(table, title)
-            return table
+            return PlateTable(folder, ordered, facts), title
     return None
 
 
@@ -148,11 +171,6 @@ def _place(groups: _Groups) -> Place | None:
     return Place(*well, field) if well else None
 
 
-def _tell(table: PlateTable, title: str) -> None:
+def _contents(table: PlateTable) -> str:
     what = f"{len(table.wells)} wells, {len(table.fields)} fields" if table.wells else f"{len(table.fields)} positions"
-    sizes = ", ".join(f"{a} {len(table.numbers(a))}" for a in table.axes)
-    warnings.warn(
-        f"{table.folder} has no index: the names of its {len(table.planes)} files are taken as those of {title} ({what}"
-        f"{f', {sizes}' if sizes else ''}); a pattern ('{{well}}_s{{site}}.tif') or ext='tif' takes them otherwise",
-        stacklevel=2,
-    )
+    return ", ".join([what, *(f"{a} {len(table.numbers(a))}" for a in table.axes)])
