@@ -25,6 +25,7 @@ from intake_img.formats.omezarr.chunk_files import ChunkFiles
 from intake_img.formats.omezarr.keys import is_document
 from intake_img.formats.omezarr.layout import chunk_files
 from intake_img.model.chunks import Region
+from intake_img.model.machine import give_back
 from intake_img.model.pixels import Pixels, chunk_of
 from intake_img.storage.files import File
 from intake_img.storage.jail import METADATA_BYTES
@@ -51,6 +52,7 @@ _CHUNK_BYTES = 2**20
 _SHARD_BYTES = 2**26
 _BLOCK_BYTES = 2**24
 _MOST_BYTES = 2**26
+_GIVEN_BACK = 2**25  # bytes of an array, after the writing of which no freed memory is kept
 
 
 # stores
@@ -338,6 +340,8 @@ def write_pixels(
             if more and not roomy:
                 del data
                 ahead = pool.submit(read, regions[n + 1])
+    if pixels.nbytes > _GIVEN_BACK:  # the next level needs blocks of other sizes
+        give_back()
 
 
 # pyramids

@@ -30,7 +30,7 @@ from intake_img.model.blocks import is_computed
 from intake_img.model.datasets import spacing_of
 from intake_img.model.engine import Tasks
 from intake_img.model.image import Coordinate, Image, Variable
-from intake_img.model.machine import cpus, give_back
+from intake_img.model.machine import cpus
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import plain
 from intake_img.model.units import parse_unit
@@ -78,8 +78,6 @@ class PyramidPlan:
                 else:
                     look = self.extremes.look if self.extremes and k == 0 else None
                     write_pixels(array, pixels, progress, look=look, write=write)
-                if len(self.paths) > 1:  # the next level needs blocks of other sizes
-                    give_back()
 
     def add_to(self, tasks: Tasks, name: str, target: Target, compress: Any) -> None:
         """Make the empty arrays, and add the tasks that fill them."""
