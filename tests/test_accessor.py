@@ -491,3 +491,20 @@ def test_without_matplotlib(ds, monkeypatch):
 
 def test_version_is_public():
     assert intake_img.__version__
+
+
+def test_channels_are_given_by_wavelength_and_names_that_repeat_are_refused():
+    values = np.random.default_rng(0).integers(0, 99, (2, 3, 9, 10))
+    image = xr.DataArray(values, dims=list("tcyx"), coords={"c": [488.0, 561.0, 640.0]}, name="image")
+    np.testing.assert_array_equal(picture(image.img.plot(561.0, t=0)), picture(image.img.plot(1, t=0)))
+    by_name, by_number = (image.img.coloc.pearson(pair) for pair in ((561.0, np.float64(640)), (1, 2)))
+    assert by_name.identical(by_number)
+    again = image.assign_coords(c=["A", "A", "B"])
+    for call in (
+        lambda: again.img.plot("A", t=0),
+        lambda: again.img.measure_shifts("t", c="A"),
+        lambda: again.img.measure_shifts("c", reference="A", t=0),
+        lambda: again.img.coloc.pearson(("A", "B")),
+    ):
+        with pytest.raises((AxesError, KeyError), match=r"2 (samples have this name, number 0, 1|channels are named)"):
+            call()

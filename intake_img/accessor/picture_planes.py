@@ -49,7 +49,7 @@ def pick_channels(array: xr.DataArray, channel: Any) -> xr.DataArray:
         raise AxesError(
             f"channel={channel!r}: the image has no channels, its axes are {spell(tuple(map(str, array.dims)))!r}"
         )
-    wanted = [channel] if isinstance(channel, (int, np.integer, str)) else list(channel)
+    wanted = [channel] if np.ndim(channel) == 0 else list(channel)
     return array.isel(c=[position_on(array, "c", key) for key in wanted])
 
 
@@ -131,6 +131,8 @@ def position_on(array: xr.DataArray, axis: str, key: Any) -> int:
     found = np.flatnonzero(values.astype(str) == str(key))
     if not found.size:
         raise KeyError(f"{axis}={key!r} is not among {', '.join(map(str, values[:8]))}{', ...' * (n > 8)}")
+    if found.size > 1:
+        raise KeyError(f"{axis}={key!r}: {found.size} samples have this name, number {', '.join(map(str, found))}")
     return int(found[0])
 
 

@@ -51,6 +51,7 @@ class ChannelImage:
     def channel(self, name: Any) -> int:
         """Number of a channel given by name or number."""
         names = self.channels
+        name = str(name) if isinstance(name, (float, np.floating)) else name  # a wavelength
         if name in names:
             if names.count(name) > 1:
                 raise AxesError(f"{names.count(name)} channels are named {name!r}: give the number instead")
