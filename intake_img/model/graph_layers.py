@@ -9,7 +9,7 @@ from typing import Any
 
 from dask import highlevelgraph
 
-__all__ = ["BlockLayer", "DeferredLayer", "LazyGraph", "Task"]
+__all__ = ["BlockLayer", "DeferredLayer", "LazyGraph", "Task", "apart_from_source"]
 
 Task = tuple[Callable[..., Any], Any]
 """A function, and the key or list of keys whose values it receives."""
@@ -151,6 +151,15 @@ class LazyGraph(highlevelgraph.HighLevelGraph):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return highlevelgraph.HighLevelGraph, (self.layers, self.dependencies, self.key_dependencies)
+
+
+def apart_from_source(graph: dict[Any, Any], name: str) -> tuple[Any, ...]:
+    """Return the key of a task for others of a graph on this machine: with a second key, dask runs them by themselves.
+
+    It would fuse each with the one that reads its chunk, and find an order for the two whenever it runs them: 0.2 ms.
+    """
+    graph[("apart-" + name,)] = None
+    return (("apart-" + name,),)
 
 
 def _needed(keys: Any) -> set[Any]:

@@ -26,7 +26,7 @@ from intake_img.accessor.variables import lazy, with_data
 from intake_img.kernels import component_numbers, labelling
 from intake_img.model.axes import spell
 from intake_img.model.datasets import data_of
-from intake_img.model.graph_layers import BlockLayer, DeferredLayer, Task
+from intake_img.model.graph_layers import BlockLayer, DeferredLayer, Task, apart_from_source
 from intake_img.model.machine import on_this_machine
 
 __all__ = ["ChunkGrid", "image_blocks", "labelled", "reached", "selected", "structure_of"]
@@ -230,15 +230,6 @@ class _Parts:
 
 def _deferred(make: Callable[[Any], dict[Any, Any]], out: Any) -> DeferredLayer:
     return DeferredLayer(partial(make, out))
-
-
-def apart_from_source(graph: dict[Any, Any], name: str) -> tuple[Any, ...]:
-    """Return the key of a task for others of a graph on this machine: with a second key, dask runs them by themselves.
-
-    It would fuse each with the one that reads its chunk, and find an order for the two whenever it runs them: 0.2 ms.
-    """
-    graph[("apart-" + name,)] = None
-    return (("apart-" + name,),)
 
 
 def _of_block(func: Callable[..., np.ndarray], source: str, place: tuple[int, ...]) -> Task:
