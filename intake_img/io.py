@@ -8,7 +8,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, Unpack
 
 import xarray as xr
@@ -342,10 +342,15 @@ def _extend(
         return extend_store(format, model, target, append_dim, region, step, parallel)
 
 
-def _writer_options(format: Format, given: Mapping[str, Any]) -> list[str]:
-    """Return the names of a writer's own options; unknown options are an error."""
+@cache
+def _parameters(format: Format) -> Sequence[str]:
     general = ("image", "path", "compress", "progress")
-    known = [p for p in inspect.signature(format.write).parameters if p not in general]
+    return [p for p in inspect.signature(format.write).parameters if p not in general]
+
+
+def _writer_options(format: Format, given: Mapping[str, Any]) -> Sequence[str]:
+    """Return the names of a writer's own options; unknown options are an error."""
+    known = _parameters(format)
     if unknown := [o for o in given if o not in known]:
         raise TypeError(
             f"writing {format.title} has no option {unknown[0]!r}; it has {', '.join(known) or 'none of its own'}"

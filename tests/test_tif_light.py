@@ -294,7 +294,7 @@ def test_one_read_of_a_small_file(tmp_path) -> None:
     tifffile.imwrite(path, np.zeros((3, 9, 9), "u1"), imagej=True, metadata={"axes": "ZYX"})
     source = File.parse(path).open()
     with mock.patch.object(source, "ranges", wraps=source.ranges) as ranges:
-        assert len(light.light_tiff(source).frames) == 3
+        assert len(light.light_tiff(source)) == 3
     source.close()
     assert ranges.call_count == 1
 

@@ -234,18 +234,28 @@ class LightTiff:
 
     def __init__(self, kind: _Kind, tags: LightTags) -> None:
         self.byteorder, self.is_bigtiff = kind.byteorder, kind.big
-        self.frames: list[LightFrame] = []
+        self.offsets: list[int] = []  # of the directories
+        self.starts: list[Sequence[int]] = []  # of the strips or tiles of each page
+        self.counts: list[Sequence[int]] = []
         self.tags = tags
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def frames(self) -> list[LightFrame]:
+        """Return the pages without their tags."""
+        kind, places = self.tags.kind, zip(self.offsets, self.starts, self.counts, strict=True)
+        return [LightFrame(kind, offset, tuple(starts), tuple(counts)) for offset, starts, counts in places]
 
     @cached_property
     def first(self) -> LightPage:
-        return LightPage(self.tags, self.frames[0])
+        start, count = tuple(self.starts[0]), tuple(self.counts[0])
+        return LightPage(self.tags, LightFrame(self.tags.kind, self.offsets[0], start, count))
 
     @cached_property
     def in_one_piece(self) -> bool:
         """Whether the strips or tiles of all pages follow one another, and are as long as pixels not compressed."""
-        starts = np.array([frame.dataoffsets for frame in self.frames])
-        counts = np.array([frame.databytecounts for frame in self.frames])
+        starts, counts = np.array(self.starts), np.array(self.counts)
         full = math.prod(self.first.shape) * self.first.dtype.itemsize
         follow = (starts + counts).ravel()[:-1] == starts.ravel()[1:]
         return bool(follow.all() and (counts.sum(axis=1) == full).all())
@@ -297,28 +307,35 @@ def _tiff(data: _Bytes) -> LightTiff:
     while offset:
         need(offset not in seen and len(seen) < _MOST_PAGES)
         seen.add(offset)
-        block = data.at(offset, max(0, min(len(model.block), data.size - offset))) if tiff.frames else first.block
+        block = data.at(offset, max(0, min(len(model.block), data.size - offset))) if len(tiff) else first.block
         if not model.fits(block, kind.link.size):
             model = _directory(data, kind, offset)
             block = model.block
             need(_geometry(model.entries) == geometry and {code for code, *_ in model.entries} <= _KNOWN)
-        tiff.frames.append(LightFrame(kind, offset, *(_place(data, kind, block, *field) for field in model.places)))
+        tiff.offsets.append(offset)
+        for listed, field in zip((tiff.starts, tiff.counts), model.places, strict=True):
+            listed.append(_place(data, kind, block, *field))
         last, (offset,) = offset, kind.link.unpack(block[-kind.link.size :])
-        if len(tiff.frames) > 1:
-            row = _row(data, kind, model, offset, offset - last)
-            need(seen.isdisjoint(frame.offset for frame in row))
-            seen.update(frame.offset for frame in row)
-            tiff.frames += row
+        if len(tiff) > 1:
+            row, starts, counts = _row(data, kind, model, offset, offset - last)
+            need(seen.isdisjoint(row))
+            seen.update(row)
+            tiff.offsets += row
+            tiff.starts += starts
+            tiff.counts += counts
             offset += len(row) * (offset - last)
     _check_geometry(tiff)
     return tiff
 
 
-def _row(data: _Bytes, kind: _Kind, model: _Directory, start: int, step: int) -> list[LightFrame]:
-    """Return the pages of directories at equal distances from `start` that say the same as `model`, but the last."""
+def _row(data: _Bytes, kind: _Kind, model: _Directory, start: int, step: int) -> tuple[range, list[Any], list[Any]]:
+    """Return the directories at equal distances from `start` that say the same as `model`, but for the last of them.
+
+    These are their offsets, and the offsets and counts of the strips or tiles of each.
+    """
     block, width, count = model.block, kind.link.size, min(_CHAIN, data.size - start) // max(step, 1)
     if count < 2 or step < len(block) or any(n * _SIZES[dtype] > width for _, dtype, n in model.places):
-        return []
+        return range(0), [], []
     rows = np.frombuffer(data.at(start, count * step), "u1").reshape(count, step)[:, : len(block)]
     free = np.zeros(len(block), bool)
     for at in (*(at for at, *_ in model.places), len(block) - width):
@@ -327,9 +344,9 @@ def _row(data: _Bytes, kind: _Kind, model: _Directory, start: int, step: int) ->
     links = _numbers(rows, kind, len(block) - width, kind.wide, 1)[:, 0]
     good = ((rows == np.frombuffer(block, "u1")) | free).all(axis=1) & (links == np.add(offsets, step))
     found = count if good.all() else int(good.argmin())
-    fields = [_numbers(rows[:found], kind, at, _WHOLE[dtype], n) for at, dtype, n in model.places]
-    need(all(field.all() for field in fields))
-    return [LightFrame(kind, *page) for page in zip(offsets, *(map(tuple, f.tolist()) for f in fields), strict=False)]
+    starts, counts = (_numbers(rows[:found], kind, at, _WHOLE[dtype], n) for at, dtype, n in model.places)
+    need(starts.all() and counts.all())
+    return offsets[:found], starts.tolist(), counts.tolist()
 
 
 def _numbers(rows: np.ndarray, kind: _Kind, at: int, letter: str, count: int) -> np.ndarray:

@@ -68,14 +68,15 @@ def _scene(tiff: Any, series: _Series, file: File, source: ByteReader) -> tuple[
     planes = [(a, n) for a, n in zip(series.axes, series.shape, strict=True) if n > 1 or a in series.kept]
     axes = "".join(a for a, _ in planes) + page.axes
     joined = page.compression == 1 and not page.is_tiled and tiff.in_one_piece
+    pages = [page] if joined else [page, *tiff.frames()[1:]]
     offset = page.dataoffsets[0] if joined else None
-    stored = StoredPages(axes, (*(n for _, n in planes), *page.shape), [page, *tiff.frames[1:]], page, offset=offset)
+    stored = StoredPages(axes, (*(n for _, n in planes), *page.shape), pages, page, offset=offset)
     layout, names = layout_of(stored, source, file), axis_names(axes)
     facts = ome_facts(ome) if ome else facts_of(tiff, series.kind, names, layout.shape, page, True)
     header = header_of(tiff, series.kind, page, series.document.text if series.document else None)
     place = ome.place if ome else None
     scene = TiffScene(series.name.strip() or "0", names, [layout], facts, header, _record(page), place)
-    return scene, tables_of(page, layout) if len(tiff.frames) == 1 else None
+    return scene, tables_of(page, layout) if len(tiff) == 1 else None
 
 
 def _record(page: LightPage) -> Any:
@@ -99,7 +100,7 @@ def _series(tiff: LightTiff, file: File) -> _Series:
     else:
         need(not text and (not software or software.startswith(_SOFTWARE)))
         found = _Series("uniform", "", "", ())
-    need(math.prod(found.shape) == len(tiff.frames))
+    need(math.prod(found.shape) == len(tiff))
     return found
 
 
@@ -107,7 +108,7 @@ def _one_piece(tiff: LightTiff) -> bool:
     """Whether uncompressed pages follow one another: where they do not, tifffile may take what lies between them."""
     page = tiff.first
     padded = page.is_tiled and (page.shape[1] != page.tilewidth or page.shape[0] % page.tilelength)
-    if len(tiff.frames) == 1 or page.compression != 1 or padded:  # tifffile reads each page
+    if len(tiff) == 1 or page.compression != 1 or padded:  # tifffile reads each page
         return True
     return tiff.in_one_piece
 
@@ -198,7 +199,7 @@ def _value(text: str) -> Any:
 def _ome(tiff: LightTiff, text: str, file: File) -> _Series:
     document = parse_ome(text)
     need(len(document.images) == 1 and "DimensionOrder=" in text and document.is_simple(file.name))
-    ome, page, pages = document.images[0], tiff.first, len(tiff.frames)
+    ome, page, pages = document.images[0], tiff.first, len(tiff)
     need((ome.sizes["y"], ome.sizes["x"]) == page.shape and ome.samples == 1)
     need(all(c.get("SamplesPerPixel", "1") == "1" for c in ome.channels))
     shape = tuple(ome.sizes[a] for a in ome.order[:-2])
