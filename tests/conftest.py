@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import time
@@ -30,6 +31,8 @@ settings.register_profile(  # a change is judged by the same examples as the one
 )
 settings.load_profile("thorough" if THOROUGH else "quick")
 
+_FINISHED = itertools.count(1)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -54,6 +57,12 @@ def pytest_collection_finish() -> None:
     """Leave libraries and tests out of later collections of garbage, which a test asks for and waits for."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    """Leave out as well what the last hundred tests have imported and keep."""
+    if next(_FINISHED) % 100 == 0:
+        pytest_collection_finish()
 
 
 def thinned(cases: list[pytest.Item], most: int) -> list[pytest.Item]:
@@ -98,8 +107,10 @@ def nothing_stays_open(request: pytest.FixtureRequest):
     yield
     if getattr(request.module, "KEEPS_FILES_OPEN", False):
         return
-    for _ in range(50):  # where a chunk failed, other threads of dask may still be at theirs
+    for attempt in range(50):  # where a chunk failed, other threads of dask may still be at theirs
         if len(POOL):
+            if attempt:
+                gc.unfreeze()  # what a fixture of the module kept may be garbage by now
             gc.collect()
         if not len(POOL):
             break

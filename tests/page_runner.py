@@ -10,6 +10,7 @@ page in a fork, and prints the exit code: this saves the time that a new interpr
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.metadata
 import json
 import os
@@ -29,6 +30,8 @@ from packaging.utils import canonicalize_name
 from pages import blocks_of, write_files
 
 _FIRST_LINES = 14
+COMMON = ("dask.array", "dask.threaded", "scipy.ndimage", "scipy.stats", "tifffile", "zarr")
+"""Modules of the package's own dependencies that most pages import."""
 
 
 def extras_of(page: Path) -> list[str]:
@@ -118,6 +121,8 @@ def serve() -> None:
     from intake_img.formats.registry import formats
 
     formats()
+    for module in COMMON:
+        importlib.import_module(module)
     assert threading.active_count() == 1, "a thread was started: do not fork"
     for line in sys.stdin:
         page, folder, log = json.loads(line)
