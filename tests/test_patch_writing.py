@@ -598,3 +598,11 @@ def test_a_store_on_a_server_grows_there(tmp_path):
     assert len(calls) == before
     with pytest.raises(TargetExistsError):
         p.map(model, store=url, **options)
+
+
+@pytest.mark.parametrize("option", [{"shards": 8}, {"compress": "zstd"}, {"storage_options": {"anon": True}}])
+def test_options_of_a_store_need_one(option):
+    p = xr.DataArray(np.zeros((16, 16)), dims=["y", "x"]).img.patches(8)
+    for call in (lambda: p.map(lambda b: b, **option), lambda: p.stitch(np.zeros((4, 8, 8)), **option)):
+        with pytest.raises(ValueError, match=f"{next(iter(option))}=.* is about a store"):
+            call()

@@ -106,3 +106,14 @@ def test_resampling_has_the_bits_of_scikit_image(data):
         found = resized(image, counts, order, smooth)
     assert found.dtype == wanted.dtype
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("smooth", [None, False, True])
+def test_anti_aliasing_of_nearest_pixels(smooth):
+    transform = pytest.importorskip("skimage.transform")
+    values = np.random.default_rng(0).random((9, 10))
+    expected = transform.resize(values, (4, 5), order=0, anti_aliasing=bool(smooth))
+    image = xr.DataArray(values, dims=["y", "x"])
+    np.testing.assert_allclose(image.img.rescale(0.5, order=0, anti_aliasing=smooth), expected, rtol=1e-12)
+    labels = xr.DataArray(np.arange(90).reshape(9, 10), dims=["y", "x"], attrs={"kind": "labels"})
+    assert labels.img.rescale(0.5, anti_aliasing=smooth).equals(labels.img.rescale(0.5))

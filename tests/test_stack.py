@@ -793,3 +793,10 @@ def test_the_repr_says_what_it_is(tzc):
     assert repr(CziStack(tzc, depth_axis="Z")) == (
         f"<CziStack SCZYX (2, 2, 3, 8, 10) uint16 of TCZYX (2, 2, 3, 8, 10), {str(tzc)!r}>"
     )
+
+
+def test_the_name_of_an_array_that_is_alone_is_checked():
+    image = xr.DataArray(np.zeros((4, 5)), dims=["y", "x"], name="image")
+    assert image.img.stack(variable="image").data_shape == (1, 1, 4, 5)
+    with pytest.raises(ValueError, match="variable='labels': this is the variable 'image' alone"):
+        image.img.stack(variable="labels")

@@ -166,3 +166,9 @@ def test_thresholds_are_lazy_and_read_chunk_by_chunk():
         image.img.hysteresis_threshold("multiotsu", 2)
     ds = xr.Dataset({"image": image})
     assert list(ds.img.hysteresis_threshold(1, 2, output="cells")) == ["image", "cells"]
+
+
+def test_hysteresis_of_numbers_has_no_axes():
+    image = xr.DataArray(np.arange(12.0).reshape(3, 4), dims=["t", "x"])
+    with pytest.raises(ValueError, match="per='t' is for methods"):
+        image.img.hysteresis_threshold(1, 3, per="t")

@@ -60,9 +60,9 @@ class Options:
         choice("kind", self.kind, (None, "labels"))
         if not isinstance(self.name, str) or not self.name:
             raise TypeError(f"name={self.name!r}: expected the name of a variable")
-        if self.store is None and (self.resume or self.overwrite):
-            what = "resume" if self.resume else "overwrite"
-            raise ValueError(f"{what}=True is about a store: pass store='name.zarr'")
+        of_store = ("resume", "overwrite", "shards", "compress", "storage_options")
+        if self.store is None and (idle := [n for n in of_store if getattr(self, n)]):
+            raise ValueError(f"{idle[0]}={getattr(self, idle[0])!r} is about a store: pass store='name.zarr'")
         return self
 
     @property

@@ -158,8 +158,8 @@ class Geometry:
             else:
                 steps = pixels("spacing", spacing, array, axes, units="physical", absent=1.0, whole=False)
                 scales = {a: 1 / number(f"spacing[{a!r}]", n, 0, above=True) for a, n in steps.items()}
-            exact = not is_categorical(array) and order > 0
-            return rescaled(array, scales, order if exact else 0, anti_aliasing if exact else False, output_dtype)
+            how = (0, False) if is_categorical(array) else (order, anti_aliasing)
+            return rescaled(array, scales, *how, output_dtype)
 
         if isinstance(self._obj, xr.DataArray):
             return change(self._obj)

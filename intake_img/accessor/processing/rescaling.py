@@ -110,7 +110,7 @@ class _Resize:
         out = np.empty((*lead, *self.shape), self.dtype)
         for place in np.ndindex(lead):
             image = source[place]
-            if self.order == 0:
+            if self.order == 0 and not self.anti_aliasing:
                 out[place] = nearest(image, self.shape)
                 continue
             smooth = self.anti_aliasing

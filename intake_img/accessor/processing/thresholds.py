@@ -167,6 +167,8 @@ class Thresholds:
         for name, value in (("low", low), ("high", high)):
             if isinstance(value, str) and value == "multiotsu":
                 raise ValueError(f"{name}='multiotsu' gives several thresholds: expected a method that gives one")
+        if per != "c" and not any(isinstance(v, str) for v in (low, high)):
+            raise ValueError(f"per={per!r} is for methods such as 'otsu'; low and high are numbers")
         numbers = [v for v in (low, high) if not isinstance(v, (str, Mapping))]
         if len(numbers) == 2 and number("low", low) > number("high", high):
             raise ValueError(f"low={low!r} is greater than high={high!r}")

@@ -339,6 +339,8 @@ def stack_of(
 
 def _variable(obj: xr.Dataset | xr.DataArray, name: str | None) -> xr.DataArray:
     if isinstance(obj, xr.DataArray):
+        if name not in (None, obj.name):
+            raise ValueError(f"variable={name!r}: this is the variable {obj.name!r} alone, not a Dataset")
         return obj
     if name is None:
         return first_image(obj)
