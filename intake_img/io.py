@@ -6,6 +6,7 @@ import contextlib
 import errno
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache, partial
@@ -242,7 +243,8 @@ def imsave(
     Warns
     -----
     UserWarning
-        If a format that holds only pixels (``.npy``, ``.bmp``) loses metadata; the warning names them.
+        If a format that holds only pixels (``.npy``, ``.bmp``) loses metadata; the warning names them. If an array
+        without names looks like a colour picture, and is written as many files.
 
     Notes
     -----
@@ -268,6 +270,8 @@ def imsave(
         settings.setdefault("name", target.name)
     stem, extension = split_extension(target.name, known_extensions())
     plan = None if isinstance(image, xr.DataTree) else make_plan(models[0], format, stem, extension, partition)
+    if plan is not None and partition is None and not isinstance(image, (xr.Dataset, xr.DataArray, ImageSource)):
+        _check_colours(image, len(plan.members))
     if extension.lower() in format.pixels_only:
         named = {a for axes in plan.file_axes.values() for a in axes} if plan is not None else ()
         warn_of_loss(models[0], named, target.name)
@@ -297,6 +301,16 @@ def imsave(
             extension=extension,
             done=done,
             compute=compute,
+        )
+
+
+def _check_colours(array: Any, files: int) -> None:
+    """Warn of an array without names that looks like a colour picture, and becomes many files."""
+    if array.ndim == 3 and array.shape[-1] in (3, 4):
+        warnings.warn(
+            f"an array of shape {tuple(array.shape)} is taken as zyx, in {files} files: if it is a colour picture, "
+            "name its axes, xarray.DataArray(array, dims=['y', 'x', 'c'])",
+            stacklevel=3,
         )
 
 

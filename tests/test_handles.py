@@ -15,8 +15,12 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
+import xarray as xr
 
 from intake_img import imload, imsave
+from intake_img.errors import SourceChangedError
+from intake_img.formats.chunked import ChunkedArray
+from intake_img.formats.omezarr.describe import _ZarrArray
 from intake_img.formats.registry import formats
 from intake_img.storage.handles import POOL, HandlePool
 from intake_img.testing.process import open_files
@@ -420,3 +424,60 @@ def test_more_files_than_the_limit(tmp_path):
     del parts, stack
     gc.collect()
     assert open_files(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("chunks", ["auto", None])
+@pytest.mark.parametrize(
+    ("name", "inside", "options"),
+    [
+        ("a.zarr", "", {"chunks": {"z": 1}}),
+        ("a.zarr", "0", {}),
+        ("a.zarr", "", {"version": "0.4"}),
+        ("a.zarr", "0", {"version": "0.4"}),
+        ("a.precomputed", "", {}),
+    ],
+)
+def test_a_folder_that_is_replaced_while_it_is_read_is_not_mixed(tmp_path, monkeypatch, name, inside, options, chunks):
+    """It, or an array in it, is replaced after it was looked at, and before the files of its chunks are opened."""
+    target, new = tmp_path / name, tmp_path / "new" / name
+    image = xr.Dataset({"image": (["z", "y", "x"], np.ones((12, 60, 50), "uint16"))})
+    imsave(image, target, **options)
+    imsave(image + np.uint16(1), new, **options)
+    ds = imload(target, chunks=chunks)
+    kind, method = (_ZarrArray, "_read") if name.endswith("zarr") else (ChunkedArray, "read_into")
+    reading = getattr(kind, method)
+
+    def replaced(self, *others):
+        if (new / inside).exists():
+            (target / inside).rename(tmp_path / "old")
+            (new / inside).rename(target / inside)
+        return reading(self, *others)
+
+    monkeypatch.setattr(kind, method, replaced)
+    with pytest.raises(SourceChangedError, match="load it again"):
+        ds.image.values.sum()
+    assert not (new / inside).exists()
+
+
+@pytest.mark.parametrize("extension", [".tif", ".npy", ".h5", ".nii", ".mrc", ".zarr"])
+def test_a_file_that_is_replaced_while_it_is_opened_is_not_mixed(tmp_path, monkeypatch, extension):
+    target = tmp_path / f"a{extension}"
+    image = xr.Dataset({"image": (["z", "y", "x"], np.ones((2, 6, 5), "uint16"))})
+    imsave(image, target)
+    imsave(image + np.uint16(1), tmp_path / f"new{extension}")
+    ds = imload(target, chunks=None)
+    format = formats()[ds.attrs["driver"]]
+    opening = type(format).open
+
+    def replaced(self, file, *others):
+        if (tmp_path / f"new{extension}").exists():
+            target.rename(tmp_path / "old")
+            (tmp_path / f"new{extension}").rename(target)
+        return opening(self, file, *others)
+
+    POOL.close_idle()
+    monkeypatch.setattr(type(format), "open", replaced)
+    with pytest.raises(SourceChangedError, match="load it again"):
+        ds.image.values.sum()
+    assert not (tmp_path / f"new{extension}").exists()
+    assert imload(target).image.values.min() == 2

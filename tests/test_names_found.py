@@ -141,3 +141,41 @@ def test_folders_that_are_images_are_replaced(tmp_path):
     with pytest.raises(CannotWriteError, match="no image"):
         imsave(image, memory, overwrite=True)
     assert fsspec.filesystem("memory").cat("/replaced/folder/table.csv") == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("units", "spacing_units"), ("channels", "coords"), ("spacing_unit", "spacing_units")]
+)
+def test_keys_of_metadata_by_another_name_are_warned_of(tmp_path, key, meant):
+    _write(tmp_path, "a.tif")
+    with pytest.warns(UserWarning, match=f"'{key}', which is ignored: did you mean '{meant}'"):
+        imload(tmp_path / "a.tif", metadata={key: "nm", "owner": "me"})
+
+
+def test_an_array_that_looks_like_a_picture_is_warned_of(tmp_path):
+    picture = np.zeros((6, 5, 3), "u1")
+    with pytest.warns(UserWarning, match=r"shape \(6, 5, 3\) is taken as zyx, in 6 files"):
+        assert len(imsave(picture, tmp_path / "a.png")) == 6
+    assert len(imsave(xr.DataArray(picture, dims=list("yxc")), tmp_path / "b.png")) == 1
+    assert len(imsave(picture, tmp_path / "c.tif")) == 1
+    assert len(imsave(picture, tmp_path / "d.tif", partition="yx")) == 6
+    assert len(imsave(np.zeros((6, 5, 5), "u1"), tmp_path / "e.png")) == 6
+
+
+@pytest.mark.parametrize(("extension", "n"), [(".png", 3), (".png", 4), (".bmp", 3), (".tif", 3), (".tif", 4)])
+def test_colours_of_files_that_are_channels_stay_apart(tmp_path, extension, n):
+    """As exports of microscopes are: each channel a picture in its colour."""
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 6, 5, n), "u1")
+    for k, name in enumerate(("DAPI", "GFP")):
+        imsave(
+            xr.DataArray(pixels[k], dims=list("yxc"), coords={"c": list("RGBA"[:n])}), tmp_path / f"{name}{extension}"
+        )
+    found = imload(f"{tmp_path}/{{c}}{extension}")
+    assert found.image.dims == tuple("cyxs")
+    assert found.c.values.tolist() == ["DAPI", "GFP"]
+    assert np.array_equal(found.image, pixels)
+    assert np.array_equal(imload(f"{tmp_path}/{{c}}{extension}", {"c": "GFP"}).image, pixels[1])
+    if extension != ".tif":
+        image = xr.DataArray(pixels, dims=list("cyxs"))
+        imsave(image, tmp_path / "parts" / f"a{extension}")
+        assert np.array_equal(imload(tmp_path / "parts" / f"a{extension}").image, pixels)

@@ -25,6 +25,7 @@ from intake_img.formats.format_source import FormatSource
 from intake_img.formats.registry import autodetect
 from intake_img.formats.source import ImageSource
 from intake_img.model.agreement import CommonFacts, disagreement, facts_of, overruled_axes
+from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import recorded_coordinate
@@ -199,7 +200,8 @@ class SequenceSource(ImageSource):
             overruled_axes(self.overrides, v.axes),
             self.file.jail,
         ).begin(v.pixels if start.file.local else None)
-        if doubled := [a for a in axes if a in v.axes and v.pixels.shape[v.axes.index(a)] != 1]:
+        names = _samples_apart(v, start.image(), axes)
+        if doubled := [a for a in axes if a in names and v.pixels.shape[names.index(a)] != 1]:
             raise AxesError(
                 f"the names of the files and the files themselves have an axis {doubled[0]!r}: "
                 "call that of the names otherwise"
@@ -208,9 +210,9 @@ class SequenceSource(ImageSource):
         shape = (*grid.shape, *v.pixels.shape)
         tiles = (1,) * n + v.pixels.auto_block()
         pixels = Pixels(Members(files, grid.shape), shape, v.pixels.dtype, tiles, parallel=True, many_files=True)
-        kept = [k for k, a in enumerate(v.axes) if a not in axes]
+        kept = [k for k, a in enumerate(names) if a not in axes]
         pixels = pixels.reshape([*range(n), *(k + n for k in kept)])
-        whole = Variable(pixels, (*axes, *(v.axes[k] for k in kept)), v.attrs)
+        whole = Variable(pixels, (*axes, *(names[k] for k in kept)), v.attrs)
         return _ordered(whole, start.image().partition.get("order"))
 
     def _check(self, image: Image, fill_gaps: bool) -> None:
@@ -230,6 +232,14 @@ class SequenceSource(ImageSource):
     def _close(self) -> None:
         self.__dict__.pop("found", None)
         super()._close()
+
+
+def _samples_apart(variable: Variable, image: Image, axes: Sequence[str]) -> tuple[str, ...]:
+    """Return the axes of a variable of one file: its colour samples are ``s`` where the files are channels."""
+    names = tuple(image.channels or ())
+    if "c" in axes and "s" not in variable.axes and names in (RGB[:3], RGB[:4]):
+        return tuple("s" if a == "c" else a for a in variable.axes)
+    return variable.axes
 
 
 class _Gathered:

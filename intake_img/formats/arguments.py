@@ -76,14 +76,20 @@ def parsed_level(level: Any) -> int:
 
 
 def check_keys(metadata: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Warn of keys of `metadata` that look like misspelt ones; other keys describe an entry of a catalog."""
+    """Warn of keys of `metadata` that look like misspelt ones, or mean one of them; other keys describe an entry of a
+    catalog."""
     if not (others := [key for key in metadata if isinstance(key, str) and key not in known]):
         return
     import difflib
 
     for key in others:
-        if close := difflib.get_close_matches(key, known, 1, 0.85):
-            warnings.warn(f"metadata has the key {key!r}, which is ignored: did you mean {close[0]!r}?", stacklevel=2)
+        meant = _MEANT.get(key) or next(map(repr, difflib.get_close_matches(key, known, 1, 0.85)), None)
+        if meant is not None:
+            warnings.warn(f"metadata has the key {key!r}, which is ignored: did you mean {meant}?", stacklevel=2)
+
+
+_MEANT = dict.fromkeys(("units", "unit"), "'spacing_units'")
+_MEANT |= dict.fromkeys(("channels", "channel_names"), "'coords', {'c': [...]}")
 
 
 def parsed_chunks(chunks: Any) -> Any:

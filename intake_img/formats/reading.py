@@ -81,6 +81,8 @@ class FileReader:
                     array.read_into(region, out)
                 else:
                     out[...] = view[region]
+            if self.file.local and (self.format.folder or self.format.series):
+                self.check()  # it may have been replaced meanwhile, and the files of a folder are opened one by one
 
     def mapped(self) -> np.ndarray | None:
         """Return the array of the file, memory-mapped and read-only.
@@ -128,7 +130,14 @@ class FileReader:
     def opened(self) -> Handle:
         """Return the file, open, past the pool: the caller closes it."""
         self.check()
-        return self.opened_now()
+        handle = self.opened_now()
+        try:
+            if self.file.local:
+                self.check()  # it is the file that was found, not one that replaced it before it was opened
+        except BaseException:
+            handle.close()
+            raise
+        return handle
 
     def opened_now(self) -> Handle:
         """Return the same of a file whose stamp was taken just now."""

@@ -73,12 +73,14 @@ class _ZarrArray(StoredArray):
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         array = self.handle.unchanged_array(self.address.path, self.address.stamp)
-        if not self.address.packed:
+        if self.address.packed:
+            raw = np.empty(out.shape, array.dtype)
+            self._read(array, region, raw)
+            out[...] = decoded(array, raw).values
+        else:
             self._read(array, region, out)
-            return
-        raw = np.empty(out.shape, array.dtype)
-        self._read(array, region, raw)
-        out[...] = decoded(array, raw).values
+        if self.handle.in_folder:  # it may have been replaced meanwhile
+            self.handle.unchanged_array(self.address.path, self.address.stamp)
 
     def _read(self, array: Any, region: Region, out: np.ndarray) -> None:
         chunks = self.handle.chunk_files(self.address.path)
