@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from thoroughness import examples
 
 from intake_img import imload, imsave
-from intake_img.errors import CannotWriteError
+from intake_img.collections.members import Members
+from intake_img.errors import CannotWriteError, SourceChangedError
 from intake_img.testing import assert_same
 
 pytestmark = pytest.mark.thorough
@@ -181,3 +182,23 @@ def test_no_room_for_what_passes_through_a_file(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="no space left for"):
         imsave(xr.Dataset({"image": (("t", "z", "y", "x"), lazy)}), tmp_path / "f.tif", partition="zyx")
     assert all(p.name == ".f.tif.partial" for p in tmp_path.iterdir())  # what resume=True goes on with
+
+
+@pytest.mark.parametrize("extension", [".tif", ".npz", ".zarr"])
+def test_files_that_are_replaced_while_they_are_looked_at_are_not_mixed(tmp_path, monkeypatch, extension):
+    """The metadata are those of the first file as it was, the pixels would be those of new files."""
+    image = xr.Dataset({"image": (["t", "y", "x"], np.ones((3, 4, 5), "u2"))}, attrs={"number": 1})
+    target = tmp_path / f"a{extension}"
+    imsave(image, target, partition="yx")
+    looking = Members._stamps
+
+    def replaced(self):
+        monkeypatch.undo()
+        imsave((image + np.uint16(1)).assign_attrs(number=2), target, partition="yx", overwrite=True)
+        return looking(self)
+
+    monkeypatch.setattr(Members, "_stamps", replaced)
+    with pytest.raises(SourceChangedError, match="load it again"):
+        imload(target)
+    found = imload(target)
+    assert (found.attrs["number"], found.image.values.min()) == (2, 2)

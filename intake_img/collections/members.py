@@ -120,6 +120,14 @@ class Files:
             self.__dict__["_first"] = pixels
         return self
 
+    def check_first(self) -> None:
+        """Raise `SourceChangedError` if the first file was replaced after its header was read for the others."""
+        pixels = self.__dict__.get("_first")
+        leaf = _leaf(pixels.reader) if pixels is not None else None
+        if leaf is not None and ".partial/" not in self.first:
+            with contextlib.suppress(FileNotFoundError):  # the error follows when it is read
+                leaf.check()
+
     def pixels(self, path: str, most: int = 0) -> Pixels:
         """Return the pixels of one file, after comparing its header with the first one's; for `most` see `source`."""
         return self._matched(path, self.source(path, most).image())
@@ -250,6 +258,7 @@ class Members:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stamps", np.array(list(self._stamps()), np.int64).reshape(-1, 3))
+        self.files.check_first()
 
     def __dask_tokenize__(self) -> Any:
         from dask import base
