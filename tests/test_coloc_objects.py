@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import dask.array as da
@@ -14,6 +15,7 @@ from scipy.spatial.distance import cdist
 
 import intake_img
 from intake_img.doors import cli
+from intake_img.storage.files import File
 
 pytestmark = pytest.mark.thorough
 
@@ -175,6 +177,12 @@ def test_report(ds, tmp_path):
     with pytest.raises(ValueError, match=r"a report is \.html or \.pdf"):
         small.img.coloc.report(tmp_path / "a.docx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.html", "a.pdf"]
+    url = f"memory://{os.getpid()}-reports/a.html"
+    small.img.coloc.report(url, thresholds="otsu")
+    with pytest.raises(FileExistsError):
+        small.img.coloc.report(url, thresholds="otsu")
+    small.img.coloc.report(url, thresholds="otsu", overwrite=True)
+    assert File.parse(url).read().count(b"data:image/png") == 1
 
 
 def test_command(tmp_path, capsys):
