@@ -454,7 +454,7 @@ def test_a_folder_that_is_replaced_while_it_is_read_is_not_mixed(tmp_path, monke
         return reading(self, *others)
 
     monkeypatch.setattr(kind, method, replaced)
-    with pytest.raises(SourceChangedError, match="load it again"):
+    with dask.config.set(scheduler="synchronous"), pytest.raises(SourceChangedError, match="load it again"):
         ds.image.values.sum()
     assert not (new / inside).exists()
 
