@@ -453,3 +453,26 @@ def test_clip_keeps_the_dtype(chunks):
     assert small.img.clip(-1e39, 1e39).values.tolist() == small.values.tolist()
     with pytest.raises(TypeError, match="bool"):
         mask.img.subtract_background(3)
+
+
+@pytest.mark.parametrize("chunks", [None, {"y": 4}])
+def test_bool_is_not_interpolated(chunks):
+    values = np.random.default_rng(0).random((8, 10)) > 0.5
+    mask = stack(values, "yx", chunks)
+    for scale in (0.5, 2, 0.7):
+        found = mask.img.rescale(scale)
+        assert found.dtype == bool
+        np.testing.assert_array_equal(found, mask.astype("u1").img.rescale(scale, order=0))
+    np.testing.assert_allclose(mask.img.rescale(0.5, output_dtype="f8"), mask.astype("f8").img.rescale(0.5))
+    shifts = xr.DataArray([[0, 0], [0.5, 0]], dims=["c", "axis"], coords={"axis": ["y", "x"]}, attrs={"units": "px"})
+    moved = xr.concat([mask, mask], "c").img.coloc.correct_shift(shifts)
+    np.testing.assert_array_equal(moved, [values, np.vstack([values[1:], np.zeros((1, 10), bool)])])
+
+
+def test_wide_integers_move_by_whole_pixels():
+    image = wide_image("u8", BEYOND, {"y": 2})
+    shifts = xr.DataArray([[0, 0], [1, 0]], dims=["c", "axis"], coords={"axis": ["y", "x"]}, attrs={"units": "px"})
+    moved = xr.concat([image, image], "c").img.coloc.correct_shift(shifts, fill=BEYOND + 1)
+    assert moved.values[1].tolist() == [*image.values[1:].tolist(), [BEYOND + 1] * 8]
+    with pytest.raises(ValueError, match="fill=-1: the image is of uint64"):
+        xr.concat([image, image], "c").img.coloc.correct_shift(shifts, fill=-1)

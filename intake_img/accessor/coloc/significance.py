@@ -15,6 +15,7 @@ from intake_img.accessor.arguments import choice, integer, number
 from intake_img.accessor.coloc.inputs import ChannelImage, pixels_of
 from intake_img.accessor.coloc.one_pass import reduce_blocks
 from intake_img.accessor.lengths import length
+from intake_img.accessor.processing.moving import fill_of
 from intake_img.errors import AxesError, MissingExtraError, UnitsError
 from intake_img.kernels import significance as kernel
 from intake_img.kernels.wide import offsets
@@ -265,7 +266,7 @@ def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) ->
     """Move each channel back by its shift; see `Coloc.correct_shift`."""
     scene = ChannelImage(obj)
     order_of = (*scene.lead, "c", *scene.spatial)
-    number("fill", fill)
+    beyond = fill_of(scene.image, fill)
     if not isinstance(shifts, xr.DataArray):
         raise TypeError(f"shifts are {type(shifts).__name__}: expected the DataArray that chromatic_shift returns")
     if not {"c", "axis"} <= set(shifts.dims) or not {*shifts.dims} <= {*scene.lead, "c", "axis"}:
@@ -278,7 +279,8 @@ def correct_shift(obj: Any, shifts: xr.DataArray, *, order: int, fill: float) ->
     shifts = shifts.expand_dims({a: scene.image.sizes[a] for a in scene.lead if a not in shifts.dims})
     amounts = shifts.transpose(*scene.lead, "c", "axis").values
     amounts = np.nan_to_num(amounts) / _voxel(scene, str(shifts.attrs.get("units") or scene.unit))
-    moved = _moved(image, amounts, len(scene.lead) + 1, order, fill)
+    order = 0 if scene.image.dtype == bool else order  # there is nothing between True and False
+    moved = _moved(image, amounts, len(scene.lead) + 1, order, beyond)
     result = scene.image.copy(data=xr.DataArray(moved, dims=order_of).transpose(*scene.image.dims).data)
     if isinstance(obj, xr.DataArray):
         return result
@@ -301,7 +303,7 @@ def _moved(image: Any, amounts: np.ndarray, nlead: int, order: int, fill: float)
     depth = dict.fromkeys(range(nlead), 0) | {nlead + k: int(r) for k, r in enumerate(reach)}
     table = da.from_array(_boxed(amounts), chunks=1)
     table = table[(..., *[None] * len(reach))]
-    padded = da.overlap.overlap(image, depth, boundary=float(fill) if image.dtype.kind == "f" else int(fill))
+    padded = da.overlap.overlap(image, depth, boundary=fill)
     chunks = {k: tuple(n - 2 * depth[k] for n in padded.chunks[k]) for k in range(image.ndim)}
     names = tuple(f"axis{k}" for k in range(image.ndim))
     return da.blockwise(
@@ -333,7 +335,7 @@ def _move_block(block: np.ndarray, table: np.ndarray, depth: tuple[int, ...], or
     moved = block.reshape(block.shape[lead:])
     for axis, (by, reach) in enumerate(zip(amount, depth, strict=True)):
         moved = _move_axis(moved, float(by), axis, reach, order)
-    if block.dtype.kind in "iu":
+    if block.dtype.kind in "iu" and moved.dtype != block.dtype:
         info = np.iinfo(block.dtype)
         moved = np.clip(np.rint(moved), info.min, info.max)
     return moved.astype(block.dtype)[(None,) * lead]

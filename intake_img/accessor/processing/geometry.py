@@ -127,7 +127,8 @@ class Geometry:
         spacing : float, str, quantity, sequence or mapping
             Or the new distance of pixels: in the common unit of the image, that of ``x``, or with its own unit.
         order : int
-            Order of the spline, 0 to 5. Labels are resampled with order 0.
+            Order of the spline, 0 to 5. Labels are resampled with order 0, and so is bool, unless `output_dtype` holds
+            fractions.
         anti_aliasing : bool, optional
             Smooth before downsampling; by default if an axis shrinks and `order` is not 0.
         output_dtype : dtype, optional
@@ -158,7 +159,8 @@ class Geometry:
             else:
                 steps = pixels("spacing", spacing, array, axes, units="physical", absent=1.0, whole=False)
                 scales = {a: 1 / number(f"spacing[{a!r}]", n, 0, above=True) for a, n in steps.items()}
-            how = (0, False) if is_categorical(array) else (order, anti_aliasing)
+            masked = array.dtype == bool and np.dtype(output_dtype or bool) == bool
+            how = (0, False) if masked or is_categorical(array) else (order, anti_aliasing)
             return rescaled(array, scales, *how, output_dtype)
 
         if isinstance(self._obj, xr.DataArray):
