@@ -177,9 +177,9 @@ def test_no_pattern_takes_long(text: str, letter: str) -> None:
     """The time is bounded, however many wildcards there are: matching by backtracking would not end."""
     matcher = Pattern(text).matcher
     name = letter * (240 // len(letter)) + "c"
-    start = time.perf_counter()
+    start = time.process_time()
     assert matcher.fullmatch(name) is None
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_common_patterns_are_matched_by_regular_expression(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,13 +112,11 @@ def test_odd_requests_are_refused(opened):
 def test_slow_clients_are_cut(opened):
     silent, trickling = opened.connect(), opened.connect()
     trickling.sendall(b"GET / HTTP/1.1\r\nX: ")
-    started = time.monotonic()
     for one in (silent, trickling):
-        one.settimeout(4)
+        one.settimeout(8)  # by default they would be cut after 10 s
         with contextlib.suppress(ConnectionResetError):
             assert one.recv(100) == b""
         one.close()
-    assert time.monotonic() - started < 3.5
     assert opened.get("/health").status == 200
 
 
