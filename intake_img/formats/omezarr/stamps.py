@@ -70,9 +70,10 @@ def root_stamp(file: File) -> tuple[Any, ...]:
     found: list[Any] = [os.stat(file.path).st_ino] if file.local else []
     for name in METADATA_FILES:
         try:
-            if file.local:  # this is asked before each read
-                about = os.stat(f"{file.path}/{name}")
-                found.append((name, about.st_mtime_ns, about.st_size, about.st_ino))
+            if file.local:  # this is asked before and after each read: an exception costs more than a question
+                if os.access(path := f"{file.path}/{name}", os.F_OK):
+                    about = os.stat(path)
+                    found.append((name, about.st_mtime_ns, about.st_size, about.st_ino))
                 continue
             found.append((name, *(file / name).stamp()))
             break
