@@ -596,3 +596,26 @@ def test_the_advice_for_an_image_without_units_can_be_followed(tmp_path):
     with imload(path, metadata=given) as ds, imload(path) as bare:
         wanted = bare.img.gaussian_filter(3, output_dtype="f4")["image"]
         np.testing.assert_allclose(ds.img.gaussian_filter("0.3 µm", output_dtype="f4")["image"], wanted, rtol=1e-5)
+
+
+def test_pixels_are_lengths_of_images_without_coordinates():
+    values = np.random.default_rng(0).random((2, 2, 9, 10))
+    image = xr.DataArray(values, dims=list("tcyx"), name="image")
+    found, expected = (image.img.detect_blobs(min_radius=1, max_radius=r, threshold=1e-3) for r in ("2 px", 2))
+    assert len(found)
+    pd.testing.assert_frame_equal(found, expected)
+    coloc = image.img.coloc
+    pd.testing.assert_frame_equal(coloc.match(found, tol="2 px"), coloc.match(found, tol=2))
+    assert coloc.cross_k(found, 0, 1, radii=["2 px"], n=3).identical(coloc.cross_k(found, 0, 1, radii=[2], n=3))
+    table = pd.DataFrame({"t": [0, 1, 0], "y": [1.0, 2.0, 5.0], "x": [1.0, 1.0, 5.0]})
+    pd.testing.assert_frame_equal(image.img.track(table, "2 px"), image.img.track(table, 2))
+
+
+@pytest.mark.parametrize("spacing", [{}, {"y": 0.5, "x": 0.25}])
+def test_labels_grow_by_pixels(spacing):
+    labels = xr.DataArray(
+        np.zeros((9, 10), int), dims=["y", "x"], coords={a: s * np.arange(9 + (a == "x")) for a, s in spacing.items()}
+    )
+    labels[4, 5] = 1
+    assert labels.img.expand_labels("2 px").equals(labels.img.expand_labels(2))
+    assert int(labels.img.expand_labels("2 px").sum()) == 13

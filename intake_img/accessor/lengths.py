@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.arguments import choice, integer, number, per_axis
+from intake_img.accessor.variables import spatial_axes
 from intake_img.errors import UnitsError
 from intake_img.model.axes import SPATIAL
 from intake_img.model.datasets import spacing_of
@@ -118,7 +119,8 @@ def length(name: str, value: Any, array: xr.DataArray, axis: str | None = None, 
         A bare number is in the common unit already.
     array : xarray.DataArray
     axis : str, optional
-        The axis of the length; by default it applies to all spatial axes, and pixels are refused.
+        The axis of the length; by default it applies to all spatial axes, and pixels are refused if one of them has a
+        coordinate.
     minimum : float, optional
 
     Raises
@@ -129,6 +131,8 @@ def length(name: str, value: Any, array: xr.DataArray, axis: str | None = None, 
     found = _checked(name, value, minimum)
     if found.unit is None:
         return found.value
+    if found.unit == PIXEL and axis in (None, *SPATIAL) and not any(a in array.coords for a in spatial_axes(array)):
+        return found.value  # lengths are in pixels
     if found.unit == PIXEL and axis is not None:
         return found.value * step_of(array, axis)
     unit = common_unit(array) if axis is None or axis in SPATIAL else unit_of(array, axis)

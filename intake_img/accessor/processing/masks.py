@@ -20,6 +20,7 @@ from intake_img.accessor.processing.renumbering import chosen
 from intake_img.accessor.variables import with_data
 from intake_img.kernels import labelling, morphology
 from intake_img.kernels.each_image import EachImage
+from intake_img.model.units import PIXEL, Quantity, has_unit, quantity
 from intake_img.model.variables import kind_of
 
 __all__ = ["Masks"]
@@ -176,20 +177,21 @@ class Masks:
 
         Parameters
         ----------
-        distance : float or str
+        distance : float, str or quantity
             In pixels, or with ``units="physical"`` or a unit (``"0.5 µm"``) a length.
         units : {"pixel", "physical"}
         dims : str, optional
             See `fill_holes`.
         """
         choice("units", units, ("pixel", "physical"))
-        physical = units == "physical" or isinstance(distance, str)
+        given = quantity(distance) if has_unit(distance) else Quantity(distance, None)  # type: ignore[arg-type]
+        physical = given.unit != PIXEL and (units == "physical" or given.unit is not None)
 
         def make(array: xr.DataArray) -> xr.DataArray:
             if array.dtype.kind not in "iu":
                 raise TypeError(f"expand_labels: expected labels, which are integers, not {array.dtype}")
             axes = neighbourhood(array, dims)
-            far = length("distance", distance, array) if physical else number("distance", distance, 0)
+            far = length("distance", distance, array) if physical else number("distance", given.value, 0)
             spacing = [step_of(array, a) if physical else 1.0 for a in axes]
             depth = [int(far / s + 1e-9) + 1 for s in spacing]
             func = partial(morphology.expand, distance=far, spacing=spacing)
