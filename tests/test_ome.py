@@ -250,6 +250,7 @@ def test_a_companion_without_its_files_holds_nothing(tmp_path):
         document(attributes='DimensionOrder="XXYZC"'),
         document(attributes='SizeT="many"'),
         document(attributes='SizeT="1000000000"'),
+        document(attributes='SizeT="1000000000000000"'),  # there is no memory for so many times
         document('<TiffData IFD="0" PlaneCount="1"/>', 'SizeT="90000" SizeC="40000"'),
         HEAD + '<!DOCTYPE x [<!ENTITY a "b">]>' + document().removeprefix(HEAD),
     ],

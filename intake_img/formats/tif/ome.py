@@ -284,6 +284,8 @@ def _tiffdata(element: ElementTree.Element) -> TiffData:
 
 def _times(planes: Sequence[Mapping[str, str]], n: int, unit: str | None) -> tuple[np.ndarray, str] | None:
     """Times of the planes of the first channel and section, if all are known, and their unit."""
+    if len(planes) < n:  # also where a damaged document states far more than there is memory for
+        return None
     times = np.full(n, np.nan)
     for plane in planes:
         if _integer(plane.get("TheC"), 0) or _integer(plane.get("TheZ"), 0):
