@@ -114,7 +114,13 @@ def test_lines_without_any_background_beside_others(steps, monkeypatch):
 
 
 @examples(100)
-@given(st.integers(1, 60), st.integers(1, 6), st.floats(0, 1), st.sampled_from([3, 50, 4000]), st.integers(0, 999))
+@given(
+    st.integers(1, 60),
+    st.sampled_from([1, 2, 6, 2000]),
+    st.floats(0, 1),
+    st.sampled_from([3, 50, 4000]),
+    st.integers(0, 999),
+)
 def test_envelopes_are_the_least_of_all_sums(n, m, share, most, seed):
     rng = np.random.default_rng(seed)
     far = 2**30

@@ -53,14 +53,14 @@ def _envelopes(heights: np.ndarray, there: np.ndarray, far: int, n: int) -> tupl
 
     Returns
     -------
-    site, first : ndarray of int32, of shape (s + 1, m)
+    site, first : ndarray of int16, of shape (s + 1, m)
         Which value is the lowest, and the first pixel where it is; each stack begins at 1.
     depth : ndarray of shape (m,)
     """
     s, m = heights.shape
     place = there.astype(float)
     sums = np.where(heights < far, heights + place[:, None] ** 2, NONE)  # of a height and the square of its place
-    site, first = np.full((s + 1, m), -1, np.int32), np.full((s + 1, m), -1, np.int32)
+    site, first = np.full((s + 1, m), -1, np.int16), np.full((s + 1, m), -1, np.int16)
     sites, firsts, flat = site.ravel(), first.ravel(), sums.ravel()
     end = np.arange(m)
     last_place, last_sum, last_first = np.full(m, -1.0), np.full(m, BOTTOM), np.full(m, -1.0)
@@ -69,7 +69,7 @@ def _envelopes(heights: np.ndarray, there: np.ndarray, far: int, n: int) -> tupl
         hidden = np.flatnonzero(begin <= last_first)
         while len(hidden):
             end[hidden] -= m
-            number, own_first = sites[end[hidden]], firsts[end[hidden]]
+            number, own_first = sites[end[hidden]].astype(np.intp), firsts[end[hidden]]
             bottom = number < 0
             own_place = np.where(bottom, -1.0, place[number])
             own_sum = np.where(bottom, BOTTOM, flat[number * m + hidden])

@@ -32,14 +32,14 @@ WIDTH = 16
 NEAR = {16: 0.75, 64: 0.25, 160: 0}
 """All results of a line up to so many pixels away are compared, unless no background is so near for a larger share of
 its pixels: then only results that can be the least are compared."""
-SHARE, COMMON = 0.125, 0.6
+SHARE, COMMON = 0.125, 0.8
 """Lines in which a smaller share of pixels has results of earlier passes are not compared; the latter of whole numbers.
 """
 SMALL = 2**13
 """Pixels of an image whose distances, if squares are whole, scipy has found sooner."""
 NARROW = 512
 """Lines that are not searched pixel by pixel: there are too few of them at each."""
-LINES, ENVELOPES = 2**18, 2**20
+LINES, ENVELOPES = 2**18, 2**21
 """Pixels of lines that are searched together; whose envelopes are found together."""
 SPARSE = 24
 """So few values of a line are compared with all of its pixels."""
