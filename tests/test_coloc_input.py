@@ -233,7 +233,7 @@ CASES = [
     (call("report", "a.html", foo=1), TypeError, "has no 'foo'"),
     (call("report", "no/a.html"), FileNotFoundError, "there is no folder '.*no'"),
     # images
-    (on(lambda ds: ds.astype(complex)), TypeError, "the image is complex128"),
+    (on(lambda ds: ds.astype(complex)), TypeError, "the image has dtype complex128"),
     (on(lambda ds: ds.isel(c=[0])), ValueError, "needs two channels"),
     (on(lambda ds: ds.isel(c=0)), ValueError, "needs a channel axis 'c'"),
     (on(lambda ds: ds.isel(z=0, y=0, x=0)), ValueError, "needs an axis of space"),

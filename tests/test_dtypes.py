@@ -13,6 +13,7 @@ from functools import partial
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given
@@ -476,3 +477,21 @@ def test_wide_integers_move_by_whole_pixels():
     assert moved.values[1].tolist() == [*image.values[1:].tolist(), [BEYOND + 1] * 8]
     with pytest.raises(ValueError, match="fill=-1: the image is of uint64"):
         xr.concat([image, image], "c").img.coloc.correct_shift(shifts, fill=-1)
+
+
+def test_complex_images_are_refused_by_measures_of_channels():
+    image = stack(np.ones((2, 2, 9, 10), complex), "tcyx")
+    blobs = pd.DataFrame({"blob_id": [1, 2], "channel": [0, 1], "t": [0, 0], "y": [3.0, 4.0], "x": [3.0, 5.0]})
+    seeds = stack(np.eye(9, 10, dtype=int), "yx")
+    for call in (
+        lambda: image.img.coloc.pearson(),
+        lambda: image.img.coloc.significance(block=2, n=3),
+        lambda: image.img.coloc.ccf(limit=2),
+        lambda: image.img.coloc.histogram(0, 1),
+        lambda: image.img.coloc.chromatic_shift(),
+        lambda: image.img.coloc.blobs(blobs),
+        lambda: image.img.detect_blobs(min_radius=1, max_radius=2),
+        lambda: image[0, 0].img.watershed(seeds, seeds == 0),
+    ):
+        with pytest.raises(TypeError, match="the image has dtype complex128; expected bool, integers or floats"):
+            call()

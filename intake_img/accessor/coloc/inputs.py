@@ -12,6 +12,7 @@ import xarray as xr
 from intake_img.accessor.alignment import aligned
 from intake_img.accessor.arguments import choice, number
 from intake_img.accessor.lengths import common_unit, in_common, length, position, unit_of, voxel_size
+from intake_img.accessor.processing.checks import real
 from intake_img.accessor.variables import lacking_plane
 from intake_img.errors import AxesError
 from intake_img.model.axes import SPATIAL
@@ -32,6 +33,7 @@ class ChannelImage:
     def __init__(self, obj: xr.Dataset | xr.DataArray) -> None:
         self.obj = obj
         self.image: xr.DataArray = obj.img._first
+        real("coloc", self.image)
         dims = tuple(map(str, self.image.dims))
         self.spatial = tuple(a for a in dims if a in SPATIAL)
         self.lead = tuple(a for a in dims if a not in SPATIAL and a != "c")

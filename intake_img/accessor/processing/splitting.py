@@ -13,7 +13,7 @@ from intake_img.accessor.alignment import aligned, inside
 from intake_img.accessor.arguments import choice, flag, neighbourhood, number
 from intake_img.accessor.lengths import common_unit, pixels, step_of
 from intake_img.accessor.processing.by_component import by_component
-from intake_img.accessor.processing.checks import skimage_for
+from intake_img.accessor.processing.checks import real, skimage_for
 from intake_img.accessor.processing.components import structure_of
 from intake_img.accessor.processing.distances import distances
 from intake_img.accessor.processing.local_maxima import table_of_peaks
@@ -178,6 +178,7 @@ class Splits:
         skimage_for("watershed")
 
         def make(array: xr.DataArray) -> xr.DataArray:
+            real("watershed", array)
             axes = neighbourhood(array, dims)
             structure_of(connectivity, axes)
             seeds, area = (_layer(self._obj, n, v, array) for n, v in (("markers", markers), ("mask", mask)))
