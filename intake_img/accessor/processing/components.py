@@ -189,7 +189,7 @@ class _Parts:
     ) -> dict[Any, Any]:
         graph: dict[Any, Any] = {}
         name, here = self.name, on_this_machine()
-        apart = apart_from_source(graph, name) if here else ()
+        apart = apart_from_source(graph, name) if out else ()
         new, parts = out or partial(_new_chunk, self.data.chunks, dtype), f"part-{name}"
         replaced = bool(out and numbers)
         if replaced:  # a cache of dask must not take them for those of another computation
