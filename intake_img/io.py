@@ -214,7 +214,8 @@ def imsave(
         single file that is the complete image is always written by this process.
     compute : bool
         False: return a `dask.delayed.Delayed` that writes and finally commits the target when it is computed. The
-        target is reserved now, as by an interrupted write. For Zarr folders and images of many files.
+        target is reserved now, as by an interrupted write. For folders of chunks (Zarr, precomputed) and images of
+        many files.
     append_dim : str, optional
         Append the image to a Zarr store along this axis, ``"t"`` or ``"i"``; a missing store is created. The axes,
         dtypes and other coordinates must equal those of the store; its chunks and levels are used. Readers see the old
@@ -318,8 +319,8 @@ def _check_one_process(target: File, engine: Engine | None, compute: bool) -> No
     if engine == "dask" or not compute:
         raise CannotWriteError(
             f"{target.name} is one file, which one process writes: "
-            f"{'compute=False' if not compute else 'engine=dask'} is for Zarr folders and for images of many files "
-            "(partition=)"
+            f"{'compute=False' if not compute else 'engine=dask'} is for folders of chunks (.zarr, .precomputed) "
+            "and images of many files (partition=)"
         )
 
 

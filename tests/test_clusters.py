@@ -35,7 +35,7 @@ SECONDS = 60
 @pytest.fixture
 def client():
     """Two workers of one thread each, in this process."""
-    made = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)
+    made = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0")
     with made as cluster, distributed.Client(cluster, timeout=SECONDS) as client:
         yield client
     for key in list(POOL._entries):  # workers keep files open for the next task

@@ -105,7 +105,7 @@ def test_what_costs_too_much_is_refused(tmp_path: Path, dtype: str, limit: int) 
 def cluster() -> Iterator[Any]:
     """A scheduler and a worker of this process, to which everything is sent through sockets."""
     distributed = pytest.importorskip("distributed")
-    options = {"processes": False, "protocol": "tcp", "dashboard_address": None, "n_workers": 1}
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": ":0", "n_workers": 1}
     with distributed.LocalCluster(threads_per_worker=2, **options) as found:
         yield found
 

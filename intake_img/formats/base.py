@@ -410,6 +410,7 @@ class Format:
         Returns
         -------
         tasks : Tasks
+            Each returns an object whose `nbytes` are the bytes of the image that it wrote.
         finish : callable
             Takes the results of the tasks, and completes the image. It is picklable.
         """

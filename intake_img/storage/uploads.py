@@ -34,7 +34,7 @@ from intake_img.storage.turns import ProcessLock
 
 __all__ = ["RemoteStaging", "find_plans", "put", "settle_remote", "upload"]
 
-_ROOT_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+_ROOT_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata", "info")
 
 
 class RemoteStaging(Staging):

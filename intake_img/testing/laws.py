@@ -76,7 +76,7 @@ class DriverLaws:
 
     driver_class: ClassVar[type[FormatSource] | None] = None
     damages: ClassVar[int] = 1000 if os.environ.get("INTAKE_IMG_SLOW") else 60
-    extra_memory: ClassVar[int] = 150 * _MIB
+    extra_memory: ClassVar[int] = 176 * _MIB  # a slab of 16 planes, and two more
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -16,8 +16,9 @@ from intake_img.formats.chunked import file_json, folder_stamp
 from intake_img.formats.format_source import source_of
 from intake_img.formats.precomputed.handle import INFO, PrecomputedHandle, volumes_in
 from intake_img.formats.precomputed.info import is_info
-from intake_img.formats.precomputed.write import WRITTEN_AXES, write_volume
+from intake_img.formats.precomputed.write import WRITTEN_AXES, WrittenBlock, begin_volume
 from intake_img.formats.probe import Probe
+from intake_img.model.engine import Tasks
 from intake_img.model.image import Image
 from intake_img.model.variables import Variable
 from intake_img.storage.files import File
@@ -62,7 +63,7 @@ class Precomputed(Format):
     def write(
         self,
         image: Image,
-        path: str,
+        path: str | File,
         *,
         compress: Any = None,
         progress: Callable[[int], None] | None = None,
@@ -93,7 +94,27 @@ class Precomputed(Format):
         CannotWriteError
             For other axes and dtypes, and encodings that do not fit.
         """
-        write_volume(image, levels, path, compress, chunks, progress)
+        _, finish = begin_volume(image, levels, File.parse(path), compress, chunks, progress, in_tasks=False)
+        finish([])
+
+    def write_in_tasks(
+        self, image: Image, path: str | File, *, progress: Callable[[int], None] | None = None, **options: Any
+    ) -> tuple[Tasks, Callable[[Sequence[WrittenBlock]], None]]:
+        """Return the tasks that write the chunks into an empty folder, and what completes it with the info.
+
+        Parameters
+        ----------
+        image, path, progress, options
+            See `write`. Levels that are in memory are written now.
+
+        Returns
+        -------
+        tasks : Tasks
+            Each returns a `WrittenBlock`.
+        finish : callable
+        """
+        settings = {"levels": (), "compress": None, "chunks": None, **options}
+        return begin_volume(image, folder=File.parse(path), progress=progress, in_tasks=True, **settings)
 
     def sample(self, folder: str) -> tuple[str, xr.Dataset]:
         pixels = np.arange(2 * 3 * 5 * 7, dtype="<u2").reshape(2, 3, 5, 7)

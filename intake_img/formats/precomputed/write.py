@@ -6,10 +6,11 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,15 +18,22 @@ from intake_img.errors import CannotWriteError
 from intake_img.formats.precomputed.codecs import encoder
 from intake_img.formats.precomputed.handle import INFO, RECORD
 from intake_img.model.axes import canonical_order
+from intake_img.model.blocks import blocks_of
+from intake_img.model.chunks import Region
+from intake_img.model.engine import Tasks
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import convert, known_spacing, parse_unit
+from intake_img.storage.files import File
+from intake_img.storage.shared import SharedFolder
 from intake_img.storage.streams import Once
 
-__all__ = ["WRITTEN_AXES", "chunk_shape", "write_volume"]
+__all__ = ["WRITTEN_AXES", "WrittenBlock", "begin_volume", "chunk_shape"]
 
 WRITTEN_AXES = "czyx"
-_BUDGET = 2**26  # bytes of planes that chunks cut
+_LEAST = 2**22  # bytes of a block that a task writes
+_MOST = 2**25  # bytes of a block of complete tiles
+_BUDGET = 2**26  # bytes of planes that blocks cut
 _STORED = {"bool": "uint8", "float16": "float32"}  # dtypes that are kept in larger ones
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "float32")
 
@@ -39,34 +47,95 @@ class _Level:
     offset: tuple[int, ...]
 
 
-def write_volume(
+class WrittenBlock(NamedTuple):
+    """What a task tells of a block: the bytes of its pixels."""
+
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """A folder of chunks.
+
+    Parameters
+    ----------
+    folder : SharedFolder
+    chunk : tuple of int
+        Shape of a chunk: channels, z, y, x.
+    offset : tuple of int
+        Position of the first voxel, x first.
+    encode : callable
+        Returns the bytes of a chunk.
+    """
+
+    folder: SharedFolder
+    chunk: tuple[int, ...]
+    offset: tuple[int, ...]
+    encode: Callable[[np.ndarray], bytes]
+
+    def of_tasks(self, itemsize: int) -> tuple[int, ...]:
+        """Return the shape of the blocks that tasks write: complete chunks, some MiB."""
+        times = max(1, _LEAST // (math.prod(self.chunk) * itemsize))
+        return (*self.chunk[:-1], self.chunk[-1] * times)
+
+    def of_tiles(self, pixels: Pixels) -> tuple[int, ...]:
+        """Return the shape of blocks of complete chunks and tiles of the source, or of a chunk if that is too much."""
+        both = [
+            math.lcm(c, t) if t < n else -(-n // c) * c
+            for c, t, n in zip(self.chunk, pixels.tiles, pixels.shape, strict=True)
+        ]
+        return tuple(both) if math.prod(both) * pixels.dtype.itemsize <= _MOST else self.chunk
+
+    def write(self, region: Region, pixels: np.ndarray) -> WrittenBlock:
+        """Write the chunks of a block of complete ones."""
+        pixels = np.asarray(pixels)
+        for part in _pieces(pixels.shape, self.chunk):
+            at = [slice(p.start + s.start, p.stop + s.start) for p, s in zip(part, region, strict=True)]
+            spans = zip(at[:0:-1], self.offset, strict=True)
+            name = "_".join(f"{s.start + first}-{s.stop + first}" for s, first in spans)
+            self.folder.put(name, self.encode(pixels[part]))
+        return WrittenBlock(pixels.nbytes)
+
+
+def begin_volume(
     image: Image,
     levels: Sequence[Image],
-    path: str,
+    folder: File,
     compress: Any,
     chunks: Any,
     progress: Callable[[int], None] | None,
-) -> None:
-    """Write an image and its further levels; see `Precomputed.write`."""
-    ready = [_level(one) for one in (image, *levels)]
+    *,
+    in_tasks: bool,
+) -> tuple[Tasks, Callable[[Sequence[WrittenBlock]], None]]:
+    """Return the tasks that write the chunks of an image and its further levels, and what writes the info.
+
+    What is in memory is written now, and all else too unless `in_tasks`; see `Precomputed.write_in_tasks`.
+    """
+    ready = _with_resolutions([_level(one) for one in (image, *levels)])
     first = ready[0].pixels
     labels = image.only.kind == "labels"
     about, encode = encoder(compress, first.dtype, first.shape[0], labels)
     scales: list[dict[str, Any]] = []
-    for level in _with_resolutions(ready):
+    parts: list[tuple[_Scale, Pixels]] = []
+    for level in ready:
         if (level.pixels.shape[0], level.pixels.dtype) != (first.shape[0], first.dtype):
             raise CannotWriteError("the levels differ in channels or dtype: a volume has one of each")
         chunk = chunk_shape(chunks, level.pixels.shape[:0:-1])
-        scale = {
-            "key": _key(level.resolution, {s["key"] for s in scales}),
-            "size": list(level.pixels.shape[:0:-1]),
-            "resolution": list(level.resolution),
-            "voxel_offset": list(level.offset),
-            "chunk_sizes": [list(chunk)],
-            **about,
-        }
-        scales.append(scale)
-        _write_chunks(level, scale, f"{path}/{scale['key']}", encode, progress)
+        key = _key(level.resolution, {s["key"] for s in scales})
+        scales.append(
+            {
+                "key": key,
+                "size": list(level.pixels.shape[:0:-1]),
+                "resolution": list(level.resolution),
+                "voxel_offset": list(level.offset),
+                "chunk_sizes": [list(chunk)],
+                **about,
+            }
+        )
+        if folder.local:
+            os.makedirs(f"{folder.path}/{key}")
+        place = SharedFolder(folder / key)
+        parts.append((_Scale(place, (first.shape[0], *chunk[::-1]), level.offset, encode), level.pixels))
     info = {
         "@type": "neuroglancer_multiscale_volume",
         "type": "segmentation" if labels and first.dtype.kind == "u" else "image",
@@ -75,8 +144,53 @@ def write_volume(
         "scales": scales,
         RECORD: image.record(canonical_order(image.only.axes)),
     }
-    with open(f"{path}/{INFO}", "w", encoding="utf-8") as stream:
-        json.dump(info, stream)
+    lazy = [part for part in parts if in_tasks and not part[1].in_memory]
+    for scale, pixels in parts:
+        if (scale, pixels) not in lazy:
+            _write_now(scale, pixels, progress)
+    return _tasks(lazy), partial(_finish, folder, json.dumps(info).encode())
+
+
+def _write_now(scale: _Scale, pixels: Pixels, progress: Callable[[int], None] | None) -> None:
+    folder = scale.folder.folder
+    with contextlib.closing(Once(pixels, folder.parent.path if folder.local else None, _BUDGET)) as source:
+        for region in _pieces(pixels.shape, scale.of_tiles(pixels)):
+            out = np.empty([s.stop - s.start for s in region], pixels.dtype)
+            source.read_into(region, out)
+            written = scale.write(region, out)
+            if progress is not None:
+                progress(written.nbytes)
+
+
+def _tasks(scales: Sequence[tuple[_Scale, Pixels]]) -> Tasks:
+    """Return tasks of a block each; what several scales are computed from is computed once."""
+    tasks = Tasks()
+    if not scales:
+        return tasks
+    blocks = [scale.of_tasks(pixels.dtype.itemsize) for scale, pixels in scales]
+    sources = blocks_of([(pixels, block) for (_, pixels), block in zip(scales, blocks, strict=True)])
+    for (scale, pixels), block, source in zip(scales, blocks, sources, strict=True):
+        made = {
+            tuple(s.start // b for s, b in zip(region, block, strict=True)): region
+            for region in _pieces(pixels.shape, block)
+        }
+        name = f"write-{scale.folder.folder.name}"
+        tasks.add(name, {p: (partial(scale.write, region), (source.name, *p)) for p, region in made.items()}, source)
+    return tasks
+
+
+def _pieces(shape: Sequence[int], piece: Sequence[int]) -> Iterator[Region]:
+    """Yield the regions into which pieces of one shape cut pixels."""
+    return product(*([slice(a, min(a + p, n)) for a in range(0, n, p)] for n, p in zip(shape, piece, strict=True)))
+
+
+def _finish(folder: File, info: bytes, written: Sequence[WrittenBlock]) -> None:
+    """Write the info, by which the folder becomes a volume."""
+    for place, _, names in os.walk(folder.path) if folder.local else ():
+        for name in names:
+            if name.startswith(".~"):  # of a worker that was killed; another one has written the chunk since
+                os.unlink(os.path.join(place, name))
+    SharedFolder(folder).put(INFO, info)
 
 
 def chunk_shape(asked: Any, size: Sequence[int]) -> tuple[int, ...]:
@@ -151,25 +265,3 @@ def _key(resolution: Sequence[float], taken: Collection[str]) -> str:
     """Return the name of a scale, as other programs make it of the resolution."""
     name = "_".join(f"{n:.10g}" for n in resolution)
     return name if name not in taken else f"{name}_{len(taken)}"
-
-
-def _write_chunks(
-    level: _Level,
-    scale: Mapping[str, Any],
-    folder: str,
-    encode: Callable[[np.ndarray], bytes],
-    progress: Callable[[int], None] | None,
-) -> None:
-    os.makedirs(folder)
-    pixels, chunk = level.pixels, scale["chunk_sizes"][0][::-1]
-    edges = [[slice(a, min(a + c, n)) for a in range(0, n, c)] for n, c in zip(pixels.shape[1:], chunk, strict=True)]
-    with contextlib.closing(Once(pixels, os.path.dirname(folder), _BUDGET)) as source:
-        for region in product(*edges):
-            out = np.empty((pixels.shape[0], *(s.stop - s.start for s in region)), pixels.dtype)
-            source.read_into((slice(0, pixels.shape[0]), *region), out)
-            spans = zip(region[::-1], level.offset, strict=True)
-            name = "_".join(f"{s.start + first}-{s.stop + first}" for s, first in spans)
-            with open(f"{folder}/{name}", "wb") as stream:
-                stream.write(encode(out))
-            if progress is not None:
-                progress(out.nbytes)
