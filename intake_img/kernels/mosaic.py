@@ -82,12 +82,27 @@ def paint(out: np.ndarray, parts: Sequence[tuple[Any, np.ndarray]], overlap: str
         for target, pixels in parts if overlap == "last" else list(parts)[::-1]:
             out[target] = pixels
         return
-    total, count = np.zeros(out.shape), np.zeros(out.shape, np.uint32)
+    wide = out.dtype.kind in "iu" and out.dtype.itemsize == 8
+    total, count = np.zeros(out.shape, np.int64 if wide else float), np.zeros(out.shape, np.uint32)
+    high = np.zeros(out.shape, out.dtype) if wide else None
     for target, pixels in parts:
-        total[target] += pixels
+        if high is not None:
+            high[target] += pixels >> pixels.dtype.type(32)
+        total[target] += pixels if high is None else (pixels & pixels.dtype.type(2**32 - 1)).astype(np.int64)
         count[target] += 1
+        out[target] = pixels  # of single tiles the values themselves
     several = count > 1
-    mean = total[several] / count[several]
-    for target, pixels in parts:  # of single tiles the values themselves
-        out[target] = pixels
-    out[several] = np.rint(mean) if out.dtype.kind in "iu" else mean
+    n = count[several]
+    if high is not None:
+        out[several] = _whole_means(high[several], total[several], n.astype(np.int64))
+    else:
+        mean = total[several] / n
+        out[several] = np.rint(mean) if out.dtype.kind in "iu" else mean
+
+
+def _whole_means(high: np.ndarray, low: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Return sums over n, rounded half to even, of integers whose upper and lower 32 bits were added separately."""
+    upper, rest = np.divmod(high, n.astype(high.dtype))
+    lower, left = np.divmod((rest.astype(np.int64) << 32) + low, n)
+    lower += (2 * left > n) | ((2 * left == n) & (lower % 2 == 1))
+    return (upper << high.dtype.type(32)) + lower.astype(high.dtype)

@@ -211,8 +211,9 @@ class _Parts:
         return graph
 
     def _part(self, k: Place, statistic: Any, values: bool, new: Any, block: np.ndarray, *_: Any) -> ChunkLabels:
-        image = (0,) * self.lead
-        return self.grid.part(k, block[image], statistic, self.holes, values, new()[image] if new else None)
+        image, out = (0,) * self.lead, new() if new else None
+        part = self.grid.part(k, block[image], statistic, self.holes, values, None if out is None else out[image])
+        return replace(part, out=out)
 
     def _links(self, name: str, image: tuple[int, ...]) -> dict[Any, Any]:
         """Return the tasks that find which labels touch across boundaries that are close to each other."""
@@ -250,7 +251,7 @@ def _new_chunk(chunks: Sequence[Sequence[int]], dtype: Any, place: tuple[int, ..
 def _looked_up(
     lead: int, n: int, new: Callable[[], np.ndarray], part: ChunkLabels, tables: Sequence[np.ndarray]
 ) -> np.ndarray:
-    out = part.out[(None,) * lead] if part.out is not None else new()
+    out = new() if part.out is None else part.out
     labelling.look_up(tables[n], part.labels, out[(0,) * lead])
     return out
 
@@ -293,7 +294,7 @@ class ChunkLabels:
     planes : dict
         See `ChunkGrid.planes`; without the planes across the axes that are `ChunkGrid.close`.
     out : ndarray, optional
-        To be filled with what becomes of the labels; may be `labels`.
+        To be filled with what becomes of the labels, which may lie in it; a chunk with its outer axes.
     """
 
     labels: np.ndarray
@@ -329,7 +330,7 @@ class ChunkGrid:
             labels = kept(labels, min(labels.dtype, np.min_scalar_type(n), key=_itemsize))
         shape = [sum(c) for c in self.chunks]
         found = statistic(image, labels, n) if values else statistic(labels, n, self.start(k), shape)
-        return ChunkLabels(labels, n, found, pairs, self.planes(k, labels, self.close), out)
+        return ChunkLabels(labels, n, found, pairs, self.planes(k, labels, self.close))
 
     def start(self, k: tuple[int, ...]) -> list[int]:
         """Return the position of a chunk in the image."""
