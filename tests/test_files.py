@@ -26,7 +26,7 @@ from servers import running
 from thoroughness import examples
 
 from intake_img import imload, imsave
-from intake_img.errors import FormatError, MissingExtraError, TargetExistsError
+from intake_img.errors import CannotWriteError, FormatError, MissingExtraError, TargetExistsError
 from intake_img.storage import byte_readers
 from intake_img.storage.byte_readers import ByteStream
 from intake_img.storage.files import File
@@ -510,6 +510,11 @@ def test_ones_own_lazy_source_is_overwritten(old, new, chunks, tmp_path):
 def test_a_file_takes_the_place_of_a_folder_and_back(tmp_path):
     (tmp_path / "a.npz").mkdir()
     (tmp_path / "a.npz" / "inside").touch()
+    with pytest.raises(CannotWriteError, match="no image"):
+        imsave(VALUES, tmp_path / "a.npz", overwrite=True)
+    assert os.listdir(tmp_path / "a.npz") == ["inside"]
+    with replacing(File.parse(tmp_path / "a.npz"), overwrite=True) as path:
+        Path(path).touch()
     imsave(VALUES, tmp_path / "a.npz", overwrite=True)
     np.testing.assert_array_equal(imload(tmp_path / "a.npz")["image"].values, VALUES)
     with replacing(File.parse(tmp_path / "a.npz"), overwrite=True, folder=True) as folder:
