@@ -614,6 +614,19 @@ def test_damaged_videos(tmp_path, film, suffix):
             continue
 
 
+def test_no_thread_decodes_when_a_decoder_is_freed(tmp_path, film):
+    """Frame threads report damage with the interpreter's lock, for which the process would wait for ever."""
+    av = pytest.importorskip("av")
+    imsave(dataset(film[1][:4], "tyxc"), tmp_path / "a.mp4", lossy=True)
+    kinds = []
+    with pytest.MonkeyPatch.context() as patch:
+        opened = av.open
+        patch.setattr(av, "open", lambda *args, **options: kinds.append(opened(*args, **options)) or kinds[-1])
+        with imload(tmp_path / "a.mp4") as ds:
+            ds.load()
+            assert [c.streams.video[0].thread_type for c in kinds] == [av.codec.context.ThreadType.SLICE]
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "avi"])
 def test_damage_anywhere_in_the_comment_of_a_video(tmp_path, film, suffix):
     imsave(dataset(film[1][:4], "tyxc"), tmp_path / f"a.{suffix}", lossy=True)

@@ -70,7 +70,9 @@ class Video:
         if not self._container.streams.video:
             raise FormatError(f"{self._file} holds no video")
         self._video = self._container.streams.video[0]
-        self._video.thread_type = "AUTO"
+        # threads that decode further frames would report their errors to PyAV, which waits for the interpreter's lock,
+        # while to free the decoder waits for them with the lock: damaged videos would hang
+        self._video.thread_type = "SLICE"
         self._times = sorted({p.pts for p in self._container.demux(self._video) if p.pts is not None})
         if not self._times:
             raise FormatError(f"{self._file} holds no frames")
