@@ -358,14 +358,14 @@ def _extend(
 
 
 @cache
-def _parameters(format: Format) -> Sequence[str]:
-    general = ("image", "path", "compress", "progress")
-    return [p for p in inspect.signature(format.write).parameters if p not in general]
+def _parameters(write: Callable[..., None]) -> Sequence[str]:
+    general = ("self", "image", "path", "compress", "progress")
+    return [p for p in inspect.signature(write).parameters if p not in general]
 
 
 def _writer_options(format: Format, given: Mapping[str, Any]) -> Sequence[str]:
     """Return the names of a writer's own options; unknown options are an error."""
-    known = _parameters(format)
+    known = _parameters(type(format).write)
     if unknown := [o for o in given if o not in known]:
         raise TypeError(
             f"writing {format.title} has no option {unknown[0]!r}; it has {', '.join(known) or 'none of its own'}"
