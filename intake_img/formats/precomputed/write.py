@@ -144,9 +144,11 @@ def begin_volume(
         "scales": scales,
         RECORD: image.record(canonical_order(image.only.axes)),
     }
-    lazy = [part for part in parts if in_tasks and not part[1].in_memory]
+    lazy = []
     for scale, pixels in parts:
-        if (scale, pixels) not in lazy:
+        if in_tasks and not pixels.in_memory:
+            lazy.append((scale, pixels))
+        else:
             _write_now(scale, pixels, progress)
     return _tasks(lazy), partial(_finish, folder, json.dumps(info).encode())
 
