@@ -508,6 +508,31 @@ def test_words_are_sought_in_one_row_group_after_another(tmp_path_factory, notes
     assert found == expected
 
 
+def test_damaged_row_groups_are_told(tmp_path, monkeypatch):
+    """Threads that seek words do not wait for readers of groups that failed."""
+    pa = pytest.importorskip("pyarrow")
+    monkeypatch.setattr(backends, "_BATCH", 2)
+    monkeypatch.setattr(backends, "cpus", lambda: 3)
+    entries = {f"x{k}": {"driver": "npy", "args": {"uri": f"{k}.npy"}} for k in range(40)}
+    write_table(entries, tmp_path / "a.parquet")
+
+    def damaged(self, *args, **options):
+        raise OSError("Corrupt snappy compressed data.")
+
+    for name in ("read_row_group", "read"):
+        with monkeypatch.context() as patch:
+            patch.setattr(pa.parquet.ParquetFile, name, damaged)
+            table = open_table(tmp_path / "a.parquet")
+            with pytest.raises(CatalogError, match="write it again"):
+                list(table.search(text="x3"))
+    with monkeypatch.context() as patch:
+        table = open_table(tmp_path / "a.parquet")
+        names = list(table)
+        patch.setattr(pa.parquet.ParquetFile, "read_row_group", damaged)
+        with pytest.raises(CatalogError, match="Corrupt"):
+            table[names[7]]
+
+
 @pytest.mark.parametrize("note", ["Control", "\u00b5m", "Fu\u00df"])
 def test_texts_are_not_read_for_words_in_ascii(tmp_path, note, monkeypatch):
     """Not even for other texts, unless a letter becomes one of ASCII in lower case."""

@@ -5,6 +5,7 @@ Both have the same interface: the number of rows, the names, the rows, and searc
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -18,7 +19,7 @@ import numpy as np
 
 from intake_img.catalog.columns import COLUMNS, REPEATED, Condition
 from intake_img.catalog.spoken import SINGULAR, SPOKEN, has_word, is_short, saying, words_in
-from intake_img.errors import CatalogError
+from intake_img.errors import CatalogError, IntakeImgError
 from intake_img.model.machine import cpus
 from intake_img.model.packages import imported
 from intake_img.storage.files import File
@@ -154,7 +155,8 @@ class ArrowRows:
     def _load(self, names: Sequence[str]) -> None:
         """Read missing columns together, each in its own thread."""
         if new := [n for n in dict.fromkeys(names) if n not in self.columns]:
-            table = self.reader.read(new)
+            with _damage_told():
+                table = self.reader.read(new)
             self.columns |= {n: _in_one(table.column(n)) for n in new}
 
     def find(self, conditions: Sequence[Condition]) -> ArrowRows:
@@ -195,9 +197,11 @@ class ArrowRows:
             if not len(rows):
                 return rows
             reader = free.get()
-            mask = saying(lambda names: _columns(reader.read_row_group(group, names, False), names), self.spoken, words)
-            free.put(reader)
-            return rows[mask[rows - start]]
+            try:
+                read = partial(_columns, reader, group)
+                return rows[saying(read, self.spoken, words)[rows - start]]
+            finally:  # else a damaged group would let the threads wait for ever
+                free.put(reader)
 
         workers = max(1, min(cpus(), len(sizes)))
         for _ in range(workers):
@@ -229,7 +233,8 @@ class ArrowRows:
             number, group = number - size, group + 1
         key = "\0group"
         if self.columns.get(key, (None,))[0] != group:
-            self.columns[key] = group, self.reader.read_row_group(group)
+            with _damage_told():
+                self.columns[key] = group, self.reader.read_row_group(group)
         return self.columns[key][1].slice(number, 1).to_pylist()[0]
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -250,7 +255,21 @@ class ArrowRows:
         return pa.table(columns)
 
 
-def _columns(table: Any, names: Sequence[str]) -> list[Any]:
+@contextlib.contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
+    except IntakeImgError:  # of a server
+        raise
+    except (_pyarrow().ArrowException, OSError) as exc:
+        raise CatalogError(
+            f"the table of images cannot be read: {str(exc)[:200]}; it is damaged: write it again"
+        ) from exc
+
+
+def _columns(reader: Any, group: int, names: Sequence[str]) -> list[Any]:
+    with _damage_told():
+        table = reader.read_row_group(group, names, False)
     return [_in_one(table.column(n)) for n in names]
 
 
