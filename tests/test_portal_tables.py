@@ -20,7 +20,7 @@ from portal_server import Portal, serving
 from intake_img import imload
 from intake_img.catalog.columns import COLUMNS
 from intake_img.portal import facets
-from intake_img.portal.indexing import told_by_row
+from intake_img.portal.indexing import facts_of_row
 from intake_img.portal.library import Library, LibraryItem, RowEntry
 from intake_img.portal.search_index import Index, Query
 
@@ -83,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _updated(index: Index, items: Iterable[LibraryItem]) -> list[str]:
     """Update the index to these entries; return the ids of new and changed ones."""
-    return [name for some in index.listing(items, told_by_row) for name in some]
+    return [name for some in index.listing(items, facts_of_row) for name in some]
 
 
 @pytest.fixture(scope="module")
@@ -164,12 +164,12 @@ def test_a_list_in_steps_is_the_list(tmp_path: Path, folder: Path) -> None:
         for i in items[:48:3]
     ]
     index = Index(tmp_path / "index.sqlite")
-    steps = [len(some) for some in index.listing(items[:40], told_by_row, step=15)]
+    steps = [len(some) for some in index.listing(items[:40], facts_of_row, step=15)]
     assert steps == [15, 15, 10]
     before, columns = _listed(index), index._columns.current()
     assert before == [(i.id, i.description) for i in items[:40]]
     wanted = [*items[50:], *changed, *items[1:30:3]]  # others, those that changed, and a part of the old, in this order
-    listing = index.listing(wanted, told_by_row, step=7)
+    listing = index.listing(wanted, facts_of_row, step=7)
     assert len(next(listing)) == 7
     assert {i for i, _ in before} < {i for i, _ in _listed(index)}  # the old ones are there until all is done
     assert sum(map(len, listing)) == 3 + len(changed)

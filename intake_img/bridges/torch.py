@@ -165,7 +165,7 @@ class _Iterable(_Common):
 
         patches = self._current()
         n = len(patches)
-        order = permutation(patches.law.seed, self.epoch, n) if self.shuffle else np.arange(n)
+        order = permutation(patches.rule.seed, self.epoch, n) if self.shuffle else np.arange(n)
         rank, world = self.rank
         if self.even and n % world:
             order = np.resize(order, -(-n // world) * world)

@@ -357,8 +357,8 @@ class SafeCatalog(Mapping[str, Any]):
 
 
 def _mentions(name: str, entry: Entry, words: Iterable[str]) -> bool:
-    told = "\n".join([name, entry.description, entry.driver, str(entry.args.get("uri", ""))]).casefold()
-    words = [word for word in words if word not in told]
+    text = "\n".join([name, entry.description, entry.driver, str(entry.args.get("uri", ""))]).casefold()
+    words = [word for word in words if word not in text]
     if not words:
         return True
     metadata = entry.metadata

@@ -124,7 +124,7 @@ class Looker:
         return digest(stamp) if stamp else None
 
     def stamp_of_store(self, path: str) -> str | None:
-        """Return what changes when an image that is a folder does; None if that cannot be told."""
+        """Return what changes when an image that is a folder does; None if that is not known."""
         file = self.file(path)
         try:
             return digest(find_format(file).stamp(file))

@@ -59,8 +59,8 @@ def series_of(
     for k, (stem, _) in enumerate(stems):
         wells.setdefault(_well(stem), []).append(k)
     each = [(places, pattern_of([stems[k] for k in places])) for well, places in wells.items() if well]
-    told = "" in wells or any(_axis(well[0], "1") for well in wells)  # C01 may be a channel, F01 a field
-    certain = not told and len(each) > 1 and all(made for _, made in each)
+    unsure = "" in wells or any(_axis(well[0], "1") for well in wells)  # C01 may be a channel, F01 a field
+    certain = not unsure and len(each) > 1 and all(made for _, made in each)
     if not certain and (made := pattern_of(stems)) is not None:
         yield list(names), made
         return

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from intake_img.catalog.facts import facts_of
 from intake_img.collections.plates.index_files import best_index
 from intake_img.collections.plates.source import PlateSource
-from intake_img.collections.plates.unindexed import names_told
+from intake_img.collections.plates.unindexed import note_of_names
 from intake_img.model.process_state import quiet
 from intake_img.model.text import printable
 from intake_img.storage.files import File
@@ -82,9 +82,9 @@ def plates_in(places: Sequence[ImageFolder], root: File) -> Plates:
     within = tuple(os.path.join(os.path.dirname(source.uri), "") for _, source, _ in found.images)
     for place in places:  # projections and the like of an indexed plate are no further one
         if not os.path.join(place.path, "").startswith(within) and (
-            told := names_told(root.at(place.path), place.names)
+            note := note_of_names(root.at(place.path), place.names)
         ):
-            found.notes[place.path] = told
+            found.notes[place.path] = note
     return found
 
 

@@ -135,9 +135,9 @@ def _scanned(looker: Looker, recursive: bool, exclude: Sequence[str]) -> Scan:
     for name, (_, source, facts) in zip(names, found, strict=True):
         source.name, source.description = name, sentence(facts)  # type: ignore[misc]
         sources[name] = source
-    told = unused.told([path for path, _, _ in found], [source.uri for _, source, _ in plates.images])
+    left = unused.explained([path for path, _, _ in found], [source.uri for _, source, _ in plates.images])
     facts_by_name = {n: f[2] for n, f in zip(names, found, strict=True)}
-    result = Scan(root.path, sources, told.skipped, facts_by_name, plates.notes, told.others)
+    result = Scan(root.path, sources, left.skipped, facts_by_name, plates.notes, left.others)
     return result if looker.memory is None else remember(looker, result, state)
 
 

@@ -52,8 +52,8 @@ def _item(pystac: Any, row: Mapping[str, Any], href: str, datetime: dt.datetime 
         raise CatalogError(
             f"{row['name']!r}: STAC wants a time for each item, and the row has no 'modified': pass datetime="
         )
-    told = {k: v for k, v in row.items() if k not in _APART and not k.startswith("spacing_") and v is not None}
-    properties = {f"intake_img:{k}": v for k, v in told.items()}
+    facts = {k: v for k, v in row.items() if k not in _APART and not k.startswith("spacing_") and v is not None}
+    properties = {f"intake_img:{k}": v for k, v in facts.items()}
     if row.get("description"):
         properties["description"] = row["description"]
     item = pystac.Item(str(row["name"]), None, None, taken, properties, stac_extensions=[_DATACUBE])

@@ -42,7 +42,7 @@ class Unused:
         extension = os.path.splitext(path)[1]
         self.others[path] = f"no driver reads {extension} files" if extension else "no driver recognises it"
 
-    def told(self, images: Iterable[str], plates: Iterable[str]) -> Unused:
+    def explained(self, images: Iterable[str], plates: Iterable[str]) -> Unused:
         """Return the same in natural order; for files that may belong to an image, the reason names it.
 
         Parameters

@@ -83,8 +83,8 @@ class FileGrid:
         fields: dict[str, str] = {}
         for (axis, labels), k in zip(self.labels.items(), at, strict=True):
             fields |= split_label(self.listing, axis, labels[int(k)])
-        told = " ".join(f"{f}={text}" for f, text in fields.items())
-        return f"{told} ({path})" if (path := name(fields)) else told
+        fields_text = " ".join(f"{f}={text}" for f, text in fields.items())
+        return f"{fields_text} ({path})" if (path := name(fields)) else fields_text
 
 
 def grid_of(listing: Listing, spread: Mapping[str, Coordinate], head: Image) -> FileGrid:

@@ -78,14 +78,14 @@ def _made() -> Mapping[str, type[FileData]]:
 
 
 def _is_file(kind: Any) -> bool:
-    """Whether a datatype is a file of which `ImgReader` understands all that is told beside its place."""
+    """Whether a datatype is a file of which `ImgReader` understands all properties beside its URL."""
     if not (isinstance(kind, type) and issubclass(kind, FileData) and kind is not FileData):
         return False
     return set(inspect.signature(kind).parameters) <= {"url", "storage_options", "metadata", "root", "path"}
 
 
 def _names(kind: type[FileData], extension: str) -> bool:
-    """Whether a datatype is told by an extension, as a whole or by its last part."""
+    """Whether a datatype is recognised by an extension, as a whole or by its last part."""
     found = re.search(kind.filepattern, f"x{extension}") if kind.filepattern else None
     return found is not None and f"x{extension}"[: found.start()].endswith(".")
 

@@ -13,7 +13,7 @@ __all__ = ["CERTAIN", "Candidates", "by_extension", "may_claim"]
 
 CERTAIN = 2
 """The highest result of `Format.claims`."""
-_FIRST = 4  # bytes by which formats are told from each other
+_FIRST = 4  # bytes that distinguish formats
 _MOST = 1024  # kinds of first bytes that are remembered
 
 

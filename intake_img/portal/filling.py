@@ -30,7 +30,7 @@ def mark_of(item: LibraryItem) -> str:
 
 def row_of(item: LibraryItem) -> dict[str, Any]:
     """Return values of columns of the index."""
-    day, plate = _told(item)
+    day, plate = _day_and_plate(item)
     return {
         "id": item.id,
         "name": item.name,
@@ -43,7 +43,7 @@ def row_of(item: LibraryItem) -> dict[str, Any]:
     }
 
 
-def _told(item: LibraryItem) -> tuple[str, str]:
+def _day_and_plate(item: LibraryItem) -> tuple[str, str]:
     """Return the day and the plate."""
     if isinstance(item.entry, RowEntry):
         row = item.entry.row

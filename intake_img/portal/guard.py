@@ -51,7 +51,7 @@ _ABORTED = 499
 
 
 @dataclass(slots=True)
-class _Told:
+class _Response:
     """The state of a response; an aborted one has the status 499."""
 
     status: int = _ABORTED
@@ -74,12 +74,12 @@ class Guard:
 
     def ready(self, scope: Any) -> tuple[bytes, bytes] | None:
         """Return the headers and the body of the response to an allowed request, if it is complete and in memory."""
-        told, headers = _Told(), _headers(scope)
+        response, headers = _Response(), _headers(scope)
         kept = self.site.kept(scope, headers) if self._refused(scope, headers) is None else None
         if kept is None:
             return None
-        self._tell(kept, scope, told)
-        self._account(scope, told)
+        self._note_kept(kept, scope, response)
+        self._account(scope, response)
         return kept.lines + _SAME_ORIGIN_LINES, kept.data
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -87,28 +87,28 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        told = _Told()
+        response = _Response()
         headers = _headers(scope)
         try:
             refused = self._refused(scope, headers)
             if refused is None and (kept := self.site.kept(scope, headers)) is not None:
-                await self._hand_over(kept, scope, send, told)
+                await self._hand_over(kept, scope, send, response)
             else:
-                await self._answer(refused or self.app, scope, receive, self._sender(headers, send, told), told)
+                await self._answer(refused or self.app, scope, receive, self._sender(headers, send, response), response)
         finally:
-            self._account(scope, told)
+            self._account(scope, response)
 
-    async def _hand_over(self, kept: Kept, scope: Any, send: Any, told: _Told) -> None:
+    async def _hand_over(self, kept: Kept, scope: Any, send: Any, response: _Response) -> None:
         async with asyncio.timeout(self.site.settings.seconds):
             await kept(send, _SAME_ORIGIN)
-        self._tell(kept, scope, told)
+        self._note_kept(kept, scope, response)
 
-    def _tell(self, kept: Kept, scope: Any, told: _Told) -> None:
+    def _note_kept(self, kept: Kept, scope: Any, response: _Response) -> None:
         self.site.metrics.cached(True)
         scope["entry"] = kept.item.id
-        told.status, told.bytes = 200, len(kept.data)
+        response.status, response.bytes = 200, len(kept.data)
 
-    async def _answer(self, app: Any, scope: Any, receive: Any, sender: Any, told: _Told) -> None:
+    async def _answer(self, app: Any, scope: Any, receive: Any, sender: Any, response: _Response) -> None:
         try:
             await app(scope, receive, sender)
         except ClientDisconnect:  # before its request was complete
@@ -118,37 +118,37 @@ class Guard:
         except Exception as exc:  # the client gets nothing of it
             self.site.metrics.failed(exc)
             log("error", kind=type(exc).__name__, route=_route(scope))
-            if told.status != _ABORTED:
+            if response.status != _ABORTED:
                 raise ConnectionAbortedError("the answer was broken off") from None
             await refusal(500, "error", "internal error; see the log")(scope, receive, sender)
 
-    def _account(self, scope: Any, told: _Told) -> None:
-        seconds, route = time.perf_counter() - told.started, _route(scope)
-        self.site.metrics.request(route, told.status, seconds, told.bytes)
+    def _account(self, scope: Any, response: _Response) -> None:
+        seconds, route = time.perf_counter() - response.started, _route(scope)
+        self.site.metrics.request(route, response.status, seconds, response.bytes)
         if logged():
             log(
                 "request",
                 method=scope["method"],
                 route=route,
                 entry=scope.get("entry"),
-                status=told.status,
+                status=response.status,
                 ms=round(seconds * 1000, 1),
-                bytes=told.bytes,
+                bytes=response.bytes,
             )
 
-    def _sender(self, asked: Mapping[str, str], send: Any, told: _Told) -> Any:
+    def _sender(self, asked: Mapping[str, str], send: Any, response: _Response) -> Any:
         origin = self._allowed_origin(asked)
 
         async def sender(message: Any) -> None:
             if message["type"] == "http.response.start":
-                told.status = message["status"]
+                response.status = message["status"]
                 headers = message.setdefault("headers", [])
                 there = {name.lower() for name, _ in headers}
                 headers += [(n, v) for n, v in (_SAME_ORIGIN if origin is None else _ANY_ORIGIN) if n not in there]
                 if origin:
                     _allow(MutableHeaders(raw=headers), origin)
             else:
-                told.bytes += len(message.get("body", b""))
+                response.bytes += len(message.get("body", b""))
             async with asyncio.timeout(self.site.settings.seconds):
                 await send(message)
 

@@ -86,10 +86,10 @@ class Opened(Hierarchy):
 def stamp_of(source: ImageSource) -> str:
     """Return a text that changes when the file of a source changes."""
     try:
-        told = repr(source.stamp())
+        stamp = repr(source.stamp())
     except (OSError, IntakeImgError):  # opening it raises the error
-        told = ""
-    text = f"{source.arguments()}|{told}"
+        stamp = ""
+    text = f"{source.arguments()}|{stamp}"
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:20]
 
 

@@ -18,7 +18,7 @@ from intake_img.portal.holdings import Holdings, Opened
 from intake_img.portal.library import LibraryItem, RowEntry
 from intake_img.portal.replies import sentence
 
-__all__ = ["index_facts", "told_by_row"]
+__all__ = ["facts_of_row", "index_facts"]
 
 _SIZES = ((10**6, "below 1 MB"), (10**8, "1 to 100 MB"), (10**9, "100 MB to 1 GB"), (10**10, "1 to 10 GB"))
 _PIXELS = (
@@ -67,17 +67,17 @@ def _facts(opened: Opened) -> dict[str, Any]:
     return facts
 
 
-def told_by_row(item: LibraryItem) -> dict[str, Any]:
+def facts_of_row(item: LibraryItem) -> dict[str, Any]:
     """Return the index data from the row of a table; empty for other entries, and for rows without a shape."""
     row: Mapping[str, Any] = item.entry.row if isinstance(item.entry, RowEntry) else {}
-    facts = _told(*(str(row.get(c) or "") for c in ("axes", "shape", "dtype", "channels")))
+    facts = _facts_of_columns(*(str(row.get(c) or "") for c in ("axes", "shape", "dtype", "channels")))
     if facts and isinstance(pixel := row.get("spacing_x"), float):
         return {**facts, "pixel_um": pixel, "pixel": _class(pixel, _PIXELS, "above 10 µm")}
     return facts
 
 
 @functools.lru_cache(1024)
-def _told(axes: str, shape: str, dtype: str, channels: str) -> dict[str, Any]:
+def _facts_of_columns(axes: str, shape: str, dtype: str, channels: str) -> dict[str, Any]:
     """Return the facts from some cells, read-only; empty if the cells have no shape."""
     try:
         sizes, names = (json.loads(text or "[]") for text in (shape, channels))

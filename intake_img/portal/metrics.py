@@ -82,11 +82,11 @@ class Metrics:
         """Publish the counts to other processes; errors of writing are ignored."""
         self._written = time.monotonic()
         with self._lock:
-            told = {name: list(counts.items()) for name, counts in self._counts.items()}
+            found = {name: list(counts.items()) for name, counts in self._counts.items()}
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 path = self._folder / f"counts-{self._number}.json"
-                path.with_suffix(".new").write_text(json.dumps(told))
+                path.with_suffix(".new").write_text(json.dumps(found))
                 os.replace(path.with_suffix(".new"), path)
 
     def _of_all(self) -> dict[str, Counter[Any]]:

@@ -126,18 +126,18 @@ def _layers(store: ImageStore, url: str, name: str) -> Iterator[dict[str, Any]]:
 
 def _channels(store: ImageStore, key: str, source: str, title: str) -> Iterator[dict[str, Any]]:
     channel = next((a for a in store.levels[key][0].axes if a not in "tzyx"), None)
-    for k, told in enumerate(store.channels(key)[:_MOST_CHANNELS]):
-        window = told["window"]
+    for k, facts in enumerate(store.channels(key)[:_MOST_CHANNELS]):
+        window = facts["window"]
         limits = {"range": [window["start"], window["end"]], "window": [window["min"], window["max"]]}
         place = {"localDimensions": {f"{channel}'": [1, ""]}, "localPosition": [k]} if channel else {}
         yield {
             "type": "image",
             "source": source,
             **place,
-            "name": f"{title} {told['label']}" if channel else title,
+            "name": f"{title} {facts['label']}" if channel else title,
             "opacity": 1,
             "blend": "additive",
             "shader": _SHADER,
-            "shaderControls": {"contrast": limits, "color": f"#{told['color']}"},
-            "visible": bool(told["active"]),
+            "shaderControls": {"contrast": limits, "color": f"#{facts['color']}"},
+            "visible": bool(facts["active"]),
         }

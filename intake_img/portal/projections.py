@@ -149,7 +149,7 @@ class Projections:
         self.limit, self.cluster = limit, cluster
 
     @property
-    def told(self) -> int:
+    def stated(self) -> int:
         """The number of bytes of chunks up to which viewers request projections; native tiles may be larger."""
         return _MOST if self.cluster is not None else self.limit // 4
 

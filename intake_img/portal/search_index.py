@@ -194,7 +194,7 @@ class Index:
     def listing(
         self,
         items: Iterable[LibraryItem],
-        told_by: Callable[[LibraryItem], Mapping[str, Any]] = _nothing,
+        facts_of: Callable[[LibraryItem], Mapping[str, Any]] = _nothing,
         step: int = 2000,
     ) -> Iterator[list[str]]:
         """Update the index to exactly these entries, in steps that are visible immediately; the last removes old ones.
@@ -202,7 +202,7 @@ class Index:
         Parameters
         ----------
         items : iterable of LibraryItem
-        told_by : callable
+        facts_of : callable
             Returns the data of an entry that are known without opening it, as for `describe`.
         step : int
             Entries in a step.
@@ -219,7 +219,7 @@ class Index:
             with self._writing, self._connection() as db:
                 db.execute("BEGIN IMMEDIATE")
                 wanted = self._moved(db, there, some)
-                self._insert(db, wanted, told_by)
+                self._insert(db, wanted, facts_of)
             yield [item.id for _, _, item in wanted]
         with self._writing, self._connection() as db:
             self._remove(db, [key for _, key, _ in there.values()])
@@ -238,12 +238,14 @@ class Index:
         db.executemany("UPDATE entries SET position = ? WHERE key = ?", moved)
         return wanted
 
-    def _insert(self, db: sqlite3.Connection, some: Sequence[Any], told_by: Callable[[Any], Mapping[str, Any]]) -> None:
+    def _insert(
+        self, db: sqlite3.Connection, some: Sequence[Any], facts_of: Callable[[Any], Mapping[str, Any]]
+    ) -> None:
         first = 1 + (db.execute("SELECT max(key) FROM entries").fetchone()[0] or 0)
         rows, words, channels = [], [], []
         for key, (position, mark, item) in enumerate(some, first):
-            row = {**row_of(item), **(told := told_by(item)), "key": key, "stamp": mark, "position": position}
-            names = channel_names(told) if told else None
+            row = {**row_of(item), **(facts := facts_of(item)), "key": key, "stamp": mark, "position": position}
+            names = channel_names(facts) if facts else None
             rows.append([*(row.get(c) for c in _FILLED), None if names is None else json.dumps(names)])
             words.append((key, *words_of(item)))
             channels += [(n, key) for n in names or ()]

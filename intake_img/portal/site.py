@@ -15,7 +15,7 @@ from starlette.requests import Request
 from intake_img.portal.caches import BlockCache, DiskCache, memory_cache
 from intake_img.portal.costly_blocks import Blockwise
 from intake_img.portal.holdings import Holdings, Opened
-from intake_img.portal.indexing import index_facts, told_by_row
+from intake_img.portal.indexing import facts_of_row, index_facts
 from intake_img.portal.library import Library, LibraryItem
 from intake_img.portal.metrics import Metrics, log
 from intake_img.portal.projections import Cluster, Projections
@@ -100,7 +100,7 @@ class Site:
         """
         if self.settings.worker:
             return  # another process does it
-        listing = self.index.listing(self.library.items.values(), told_by_row)
+        listing = self.index.listing(self.library.items.values(), facts_of_row)
         self._listing = listing
         if len(self.library.items) <= _LISTED_NOW:
             for _ in listing:

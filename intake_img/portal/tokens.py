@@ -131,15 +131,15 @@ class Doorkeeper:
     def session(self, token: _Token) -> str:
         """Return the value of a cookie: it contains the number of the token, and is signed with its digest."""
         until = int(min(time.time() + _SESSION_SECONDS, token.expires))
-        told = f"{_short(token)}.{until}"
-        return f"{told}.{_signed(token, told)}"
+        text = f"{_short(token)}.{until}"
+        return f"{text}.{_signed(token, text)}"
 
     def _in_session(self, cookie: str) -> _Token | None:
-        told, _, signature = cookie.rpartition(".")
-        short, _, until = told.partition(".")
+        text, _, signature = cookie.rpartition(".")
+        short, _, until = text.partition(".")
         found = None
         for one in self._current():
-            right = hmac.compare_digest(_signed(one, told).encode(), signature.encode("utf-8", "replace"))
+            right = hmac.compare_digest(_signed(one, text).encode(), signature.encode("utf-8", "replace"))
             if right and _short(one) == short and until.isascii() and until.isdigit() and time.time() < int(until):
                 found = one
         return found

@@ -150,9 +150,9 @@ class ImageStore:
     def _omero(self, key: str) -> dict[str, Any]:
         names, dtype = self._names(key), self.levels[key][0].pixels.dtype
         c = self.image.coords.get("c")
-        told = dict(c.attrs) if c is not None and len(c.values) == len(names) else {}
-        told = {k: v for k, v in told.items() if k == "color" or k.startswith("window_")}
-        attrs = {"color": default_colors(names), **self.windows.get(key, {}), **told}
+        own = dict(c.attrs) if c is not None and len(c.values) == len(names) else {}
+        own = {k: v for k, v in own.items() if k == "color" or k.startswith("window_")}
+        attrs = {"color": default_colors(names), **self.windows.get(key, {}), **own}
         omero = ngff.omero_json(names, attrs, dtype, key, [None] * len(names))
         axes, shape = self.levels[key][0].axes, self.levels[key][0].pixels.shape
         middle = {f"default{a.upper()}": shape[axes.index(a)] // 2 if a == "z" else 0 for a in "tz" if a in axes}

@@ -167,7 +167,7 @@ async def entry_page(request: Request) -> Response:
         "item": item,
         "modules": _STATIC.modules,
         "planar": sum(a in "zyx" for a in facts["facts"]["axes"]) > 1,
-        "projects": site.projections.told,
+        "projects": site.projections.stated,
         "facts": facts["facts"],
         "series": facts["series"],
         "plate": _plate(facts.get("plate")),
@@ -219,14 +219,14 @@ async def neuroglancer(request: Request) -> Response:
     return _page(request, "leave.html", item=item, link=link, program="Neuroglancer")
 
 
-def _plate(told: dict[str, Any] | None) -> dict[str, Any] | None:
+def _plate(plate: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return a plate as rows of wells, with None for wells without an image."""
-    if told is None:
+    if plate is None:
         return None
-    rows, columns = told["shape"]
-    there = {(w["row"], w["column"]): w for w in told["wells"]}
+    rows, columns = plate["shape"]
+    there = {(w["row"], w["column"]): w for w in plate["wells"]}
     lines = [(row_letters(r), [there.get((r, c)) for c in range(columns)]) for r in range(rows)]
-    return {**told, "columns": columns, "rows": lines}
+    return {**plate, "columns": columns, "rows": lines}
 
 
 async def login(request: Request) -> Response:

@@ -152,7 +152,7 @@ class File:
             found = self.at(f"{before}{folder}{name}{behind}")
             if len(known) == _MOST_KNOWN:
                 known.clear()
-            known[name] = found  # with what the server told of it
+            known[name] = found  # with what the server stated about it
         return known[name]
 
     def within(self, *parts: str) -> File:
@@ -232,7 +232,7 @@ class File:
             raise MissingExtraError(package, extra, f"opening {protocol}:// URLs") from exc
 
     def _uncached(self) -> tuple[Any, str]:
-        """Return the file system that knows what there is: caches on disk of fsspec would list the folder to tell."""
+        """Return the file system without fsspec's caches on disk, which would list the folder to find files."""
         fs, path = self.filesystem()
         return (fs.fs, path) if split_cache(self.path)[0] else (fs, path)
 

@@ -125,8 +125,8 @@ def _cause(exc: Exception) -> BaseException:
     cause = exc.__cause__
     if not isinstance(exc, FileNotFoundError) or cause is None:
         return exc
-    told = isinstance(cause, IntakeImgError) or _passes(cause) or _status(cause) not in (None, 404, 410)
-    return cause if told else exc
+    known = isinstance(cause, IntakeImgError) or _passes(cause) or _status(cause) not in (None, 404, 410)
+    return cause if known else exc
 
 
 def _explained(place: str, raised: Exception) -> BaseException:
@@ -208,7 +208,7 @@ class RemoteBytes(ByteReader):
             self._fetch_whole()
 
     def _kept_blocks(self) -> BlockFolder | None:
-        """Return the blocks on the disk; None without a cache, and if the server tells no version of the file."""
+        """Return the blocks on the disk; None without a cache, and if the server states no version of the file."""
         folder = self.file.block_folder
         if not folder or self.size < 0 or len(stamp := self.file.stamp()) < 2:  # the size is no version
             return None

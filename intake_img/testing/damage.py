@@ -2,7 +2,7 @@
 
 ``python -m intake_img.testing.damage module:Class COUNT SEED PATH...`` prints a line of JSON before each case and one
 after it. Truncated copies must read like the complete file, or as its first planes or a corner of it with a warning (or
-as planes on an axis ``i``, if the file lost what tells their order), or be refused; foreign files must be refused;
+as planes on an axis ``i``, if the file lost their order), or be refused; foreign files must be refused;
 files with flipped bits must be refused properly or read as any image, in reasonable time and memory.
 """
 
@@ -192,20 +192,20 @@ def _trouble(driver: type[ImageSource], path: str, kind: str, whole: _Whole, sea
 
 def _read(driver: type[ImageSource], path: str, **options: Any) -> tuple[xr.Dataset, bool]:
     """Return the pixels in the order of the file, and whether a warning named the file."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         source = driver(path, output_axis_order=None, **options)
         try:
             ds = source.read()
         finally:
             source.close()
-    return ds, any(os.path.basename(path) in str(warning.message) for warning in told)
+    return ds, any(os.path.basename(path) in str(warning.message) for warning in caught)
 
 
 def _begins(whole: xr.Dataset, found: xr.Dataset) -> bool:
     """True if the pixels are the first ones of the complete image, in planes of the same shape, or a corner of it.
 
-    A variable ``valid_mask`` tells which pixels of the corner are there; others are 0.
+    A variable ``valid_mask`` marks the pixels of the corner that exist; others are 0.
     """
     mask = found.data_vars.get(_MASK)
     for name, array in found.data_vars.items():

@@ -417,7 +417,7 @@ class DriverLaws:
     def test_streams(self, driver: type[FormatSource], subjects: list[Subject], tmp_path: Path) -> None:
         """An image larger than its memory limit is written, opened and read plane by plane; its graph is small."""
         if process.peak_memory() is None:
-            pytest.skip("this platform does not tell peaks of memory")
+            pytest.skip("this platform does not report peaks of memory")
         written = [s for s in subjects if s.written]
         if not written:
             pytest.skip("it does not write")

@@ -91,9 +91,9 @@ def run_module(module: str, *arguments: str, timeout: float = 120) -> tuple[list
         process.kill()
         process.join()
         process.close()
-        told = [path.read_text(errors="replace") if path.exists() else "" for path in (out, messages)]
-    lines = [json.loads(line) for line in told[0].splitlines() if line.startswith(("{", "["))]
-    return lines, "" if code == 0 else f"exit code {code}: {told[1][-2000:]}"
+        printed = [path.read_text(errors="replace") if path.exists() else "" for path in (out, messages)]
+    lines = [json.loads(line) for line in printed[0].splitlines() if line.startswith(("{", "["))]
+    return lines, "" if code == 0 else f"exit code {code}: {printed[1][-2000:]}"
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from intake_img.accessor.alignment import inside
 from intake_img.accessor.patches.cutting import Reading
 from intake_img.accessor.patches.filters import Filter
 from intake_img.accessor.patches.plan import Plan
-from intake_img.accessor.patches.sampling import Law
+from intake_img.accessor.patches.sampling import SamplingRule
 from intake_img.accessor.patches.sources import Layer, Source
 from intake_img.kernels.sampling import box_sums
 
@@ -36,7 +36,7 @@ def passing(accepts: Filter, plan: Plan, good: np.ndarray, reading: Reading) -> 
 
 def covered(
     plan: Plan,
-    law: Law,
+    rule: SamplingRule,
     sources: Sequence[Source],
     layers: Sequence[Layer],
     sums: Sequence[np.ndarray],
@@ -47,7 +47,7 @@ def covered(
     Parameters
     ----------
     plan : Plan
-    law : Law
+    rule : SamplingRule
     sources : sequence of Source
     layers : sequence of Layer
         The mask of each source.
@@ -59,39 +59,41 @@ def covered(
     good = np.zeros(len(plan), bool)
     for k, (layer, table) in enumerate(zip(layers, sums, strict=True)):
         rows = np.flatnonzero(plan.source == k)
-        low, high = _boxes(plan, rows, law, sources[k], layer)
-        shape = _lengths(layer, law)
+        low, high = _boxes(plan, rows, rule, sources[k], layer)
+        shape = _lengths(layer, rule)
         found = box_sums(table, low.clip(0, shape), high.clip(0, shape))
         good[rows] = found >= np.maximum(least * (high - low).prod(axis=1), 1e-9 * (least > 0))
     return good
 
 
-def _lengths(layer: Layer, law: Law) -> np.ndarray:
+def _lengths(layer: Layer, rule: SamplingRule) -> np.ndarray:
     """Lengths of the axes of a mask, in the order of `foreground`; beyond its extent a mask is 0."""
     sizes = dict(zip(layer.dims, layer.pixels.shape, strict=True))
-    return np.array([sizes[d] for d in _order(layer, law)])
+    return np.array([sizes[d] for d in _order(layer, rule)])
 
 
-def _boxes(plan: Plan, rows: np.ndarray, law: Law, source: Source, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+def _boxes(
+    plan: Plan, rows: np.ndarray, rule: SamplingRule, source: Source, layer: Layer
+) -> tuple[np.ndarray, np.ndarray]:
     """First and last mask pixels of the part of each patch that lies in the image."""
     low, high = [], []
-    for d in _order(layer, law):
-        if d in law.axes:
-            place, n = law.axes.index(d), source.sizes[d]
+    for d in _order(layer, rule):
+        if d in rule.axes:
+            place, n = rule.axes.index(d), source.sizes[d]
             a, b = layer.fits[d].box(*(e[rows, place].clip(0, n) for e in (plan.start, plan.stop)))
         else:
-            a = plan.index[rows, law.over.index(d)]
+            a = plan.index[rows, rule.over.index(d)]
             b = a + 1
         low.append(a)
         high.append(b)
     return np.stack(low, 1), np.stack(high, 1)
 
 
-def _order(layer: Layer, law: Law) -> list[str]:
-    return [d for d in (*law.over, *law.axes) if d in layer.dims]
+def _order(layer: Layer, rule: SamplingRule) -> list[str]:
+    return [d for d in (*rule.over, *rule.axes) if d in layer.dims]
 
 
-def foreground(layer: Layer, law: Law) -> np.ndarray:
+def foreground(layer: Layer, rule: SamplingRule) -> np.ndarray:
     """Return where a mask is set, with the iterated axes first and then the cut axes.
 
     Raises
@@ -99,7 +101,7 @@ def foreground(layer: Layer, law: Law) -> np.ndarray:
     ValueError
         If it has other axes.
     """
-    order = _order(layer, law)
+    order = _order(layer, rule)
     if lost := [d for d in layer.dims if d not in order]:
         raise ValueError(
             f"the mask {layer.name!r} has an axis {lost[0]!r} that is neither cut nor iterated over: select one of it"

@@ -20,7 +20,7 @@ from intake_img.accessor.patches.labels import as_dataset, one
 from intake_img.accessor.patches.loaders import Loaders
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.plan_table import as_table, read_table, sizes_of
-from intake_img.accessor.patches.sampling import Law, draw
+from intake_img.accessor.patches.sampling import SamplingRule, draw
 from intake_img.accessor.patches.sources import Layer, Source
 from intake_img.accessor.patches.specification import Recipe, Specification
 from intake_img.accessor.patches.split import Region, split_blocks, split_places
@@ -44,7 +44,7 @@ class Patches(Loaders, WriteBack):
     Parameters
     ----------
     sources : sequence of Source
-    law : Law
+    rule : SamplingRule
     padding : Padding
     where : sequence of Filter
         Filters on pixels.
@@ -56,14 +56,14 @@ class Patches(Loaders, WriteBack):
     def __init__(
         self,
         sources: Sequence[Source],
-        law: Law,
+        rule: SamplingRule,
         padding: Padding,
         where: Sequence[Filter] = (),
         cover: Sequence[Layer] | None = None,
         min_coverage: float = 0.0,
     ) -> None:
         self.sources = tuple(sources)
-        self.law, self.padding, self.where = law, padding, tuple(where)
+        self.rule, self.padding, self.where = rule, padding, tuple(where)
         self.cover, self.min_coverage = None if cover is None else tuple(cover), min_coverage
         self.epoch = 0
         self._region: Region | None = None
@@ -74,7 +74,7 @@ class Patches(Loaders, WriteBack):
     @classmethod
     def of(cls, recipe: Recipe) -> Patches:
         """Return the patches of a validated recipe."""
-        made = cls(recipe.sources, recipe.law, recipe.padding, recipe.where, recipe.cover, recipe.min_coverage)
+        made = cls(recipe.sources, recipe.rule, recipe.padding, recipe.where, recipe.cover, recipe.min_coverage)
         for f in made.where:
             made._layer(f.variable)
         return made
@@ -104,17 +104,17 @@ class Patches(Loaders, WriteBack):
     @property
     def axes(self) -> tuple[str, ...]:
         """Axes along which patches have a size."""
-        return self.law.axes
+        return self.rule.axes
 
     @property
     def over(self) -> tuple[str, ...]:
         """Axes that are iterated over."""
-        return self.law.over
+        return self.rule.over
 
     @property
     def size(self) -> dict[str, int]:
         """Pixels of a patch along each cut axis, with its halo."""
-        return dict(zip(self.law.axes, self.law.full, strict=True))
+        return dict(zip(self.rule.axes, self.rule.full, strict=True))
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -148,7 +148,7 @@ class Patches(Loaders, WriteBack):
     @property
     def known(self) -> bool:
         """Whether the plan exists, or can be drawn without reading pixels."""
-        return self._plan is not None or not (self.where or self.cover or self.law.weights)
+        return self._plan is not None or not (self.where or self.cover or self.rule.weights)
 
     def __repr__(self) -> str:
         return display.as_text(self)
@@ -201,7 +201,7 @@ class Patches(Loaders, WriteBack):
         """The plan: the positions of the patches of this epoch."""
         if self._plan is None:
             accept = self._accept if self._choosy else None
-            plan = draw(self.law, self.sources, self.epoch, accept)
+            plan = draw(self.rule, self.sources, self.epoch, accept)
             if self._rows is not None:
                 plan = plan.take(self._rows)
             if not len(plan) and self._rows is None:
@@ -215,7 +215,7 @@ class Patches(Loaders, WriteBack):
         reasons = [repr(f) for f in self.where]
         reasons += [f"min_coverage={self.min_coverage:g} of the mask"] if self.cover is not None else []
         reasons += ["this part of the split (take smaller blocks or patches)"] if self._region is not None else []
-        reasons += [f"edge={'/'.join(dict.fromkeys(self.law.edge))!r} with size {self.size}"] * (not reasons)
+        reasons += [f"edge={'/'.join(dict.fromkeys(self.rule.edge))!r} with size {self.size}"] * (not reasons)
         return f"no patch is left: nothing passes {' and '.join(reasons)}"
 
     @property
@@ -240,8 +240,8 @@ class Patches(Loaders, WriteBack):
 
     def _covered(self, plan: Plan) -> np.ndarray:
         if self._tables is None:
-            self._tables = [running_sums(foreground(layer, self.law)) for layer in self.cover or ()]
-        return covered(plan, self.law, self.sources, self.cover or (), self._tables, self.min_coverage)
+            self._tables = [running_sums(foreground(layer, self.rule)) for layer in self.cover or ()]
+        return covered(plan, self.rule, self.sources, self.cover or (), self._tables, self.min_coverage)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -299,7 +299,7 @@ class Patches(Loaders, WriteBack):
     def take(self, which: AxisKey) -> Patches:
         """Return a subset of the patches, selected by numbers, a slice or a mask."""
         if self._shard is not None or self._rows is not None:
-            rows = np.arange(len(draw(self.law, self.sources, self.epoch, self._accept if self._choosy else None)))
+            rows = np.arange(len(draw(self.rule, self.sources, self.epoch, self._accept if self._choosy else None)))
             rows = rows if self._rows is None else rows[self._rows]
             rows = rows if self._shard is None else rows[self._shard[0] :: self._shard[1]]
         else:
@@ -338,7 +338,7 @@ class Patches(Loaders, WriteBack):
         if by is None:
             lengths = {
                 a: integer("block", block[a] if isinstance(block, Mapping) else block, 1) * n
-                for a, n in zip(self.axes, self.law.size, strict=True)
+                for a, n in zip(self.axes, self.rule.size, strict=True)
                 if not isinstance(block, Mapping) or a in block
             }
             cells = [lengths.get(a, max(s.sizes[a] for s in self.sources)) for a in self.axes]
@@ -349,13 +349,13 @@ class Patches(Loaders, WriteBack):
             choice("by", by, ("source", *self.over))
             parts = split_places([s.sizes[by] for s in self.sources], self.over.index(by), val, seed)
         halves = [self._changed(_region=r) for r in parts]
-        if self.law.sample in ("random", "weighted"):
+        if self.rule.sample in ("random", "weighted"):
             from dataclasses import replace
 
-            n = self.law.n if self.law.n is not None else len(draw(self.law, self.sources, 0))
+            n = self.rule.n if self.rule.n is not None else len(draw(self.rule, self.sources, 0))
             of_val = min(n - 1, max(1, round(n * val))) if n > 1 else n
             for half, m in zip(halves, (n - of_val, of_val), strict=True):
-                half.law = replace(self.law, n=max(1, m))
+                half.rule = replace(self.rule, n=max(1, m))
         return halves[0], halves[1]
 
     # pixels
@@ -420,7 +420,7 @@ class Patches(Loaders, WriteBack):
     def labelled(self, arrays: Mapping[str, np.ndarray], numbers: Any) -> xr.Dataset:
         """Return arrays of the patches `numbers`, as returned by `read`, as a Dataset with their coordinates."""
         numbers = self._numbers(numbers)
-        valid = any(h > 0 or e == "pad" for h, e in zip(self.law.halo, self.law.edge, strict=True))
+        valid = any(h > 0 or e == "pad" for h, e in zip(self.rule.halo, self.rule.edge, strict=True))
         return as_dataset(arrays, self.plan.take(numbers), numbers, self.sources, valid)
 
     def __getitem__(self, which: AxisKey) -> xr.Dataset:
@@ -471,7 +471,7 @@ class Patches(Loaders, WriteBack):
         size = integer("n", n, 1)
         epoch = self.epoch if epoch is None else integer("epoch", epoch, 0)
         own = self if epoch == self.epoch else self._changed(epoch=epoch)
-        seed = self.law.seed if seed is None else integer("seed", seed)
+        seed = self.rule.seed if seed is None else integer("seed", seed)
         return Batches(
             own,
             size,

@@ -20,7 +20,7 @@ __all__ = ["as_html", "as_text", "plot", "rows"]
 
 def rows(p: Patches) -> list[tuple[str, str]]:
     """Return a description of patches, without reading pixels, as pairs of key and text."""
-    law = p.law
+    rule = p.rule
     if p.known:
         number = f"{len(p)}, {byte_size(p.patch_nbytes)} each, {byte_size(len(p) * p.patch_nbytes)} in all"
     else:
@@ -29,18 +29,18 @@ def rows(p: Patches) -> list[tuple[str, str]]:
     for v in p.variables:
         shape = ", ".join(f"{d}: {n}" for d, n in zip(p.dims(v)[1:], p.shape(v), strict=True))
         found.append((v, f"({shape}) {p.dtype(v)}"))
-    how = [law.sample + (f" around places of {law.locality}" if law.locality > 1 else "")]
-    for name, values, plain in (("step", law.step, law.size), ("halo", law.halo, (0,) * len(law.axes))):
+    how = [rule.sample + (f" around places of {rule.locality}" if rule.locality > 1 else "")]
+    for name, values, plain in (("step", rule.step, rule.size), ("halo", rule.halo, (0,) * len(rule.axes))):
         if values != plain:
             how.append(f"{name} {' × '.join(map(str, values))}")
-    how.append(f"edge {'/'.join(dict.fromkeys(law.edge))}")
-    if law.sample not in ("grid", "centers", "fixed"):
-        how.append(f"seed {law.seed}, epoch {p.epoch}")
+    how.append(f"edge {'/'.join(dict.fromkeys(rule.edge))}")
+    if rule.sample not in ("grid", "centers", "fixed"):
+        how.append(f"seed {rule.seed}, epoch {p.epoch}")
     found.append(("sampling", ", ".join(how)))
     if p.where:
         found.append(("where", ", ".join(map(repr, p.where))))
-    if law.over:
-        found.append(("over", ", ".join(law.over)))
+    if rule.over:
+        found.append(("over", ", ".join(rule.over)))
     first = p.sources[0]
     place = ", ".join(f"{a}: {n}" for a, n in first.sizes.items())
     more = f", and {len(p.sources) - 1} more" if len(p.sources) > 1 else ""

@@ -107,7 +107,7 @@ def written(patches: Any, options: Options, facts: dict[str, Any], work: Any, cl
     plan, sources = patches.plan, patches.sources
     if not len(plan):
         raise ValueError("there are no patches: nothing can be put together")
-    halo = patches.law.halo
+    halo = patches.rule.halo
     if options.store is None:
         made, first = _find_out(work, plan, options)
         outputs = outputs_of(sources, plan, made)

@@ -17,7 +17,7 @@ from intake_img.accessor.patches.cutting import MODES, Padding
 from intake_img.accessor.patches.filters import Filter, as_filter
 from intake_img.accessor.patches.lattice import Lattice, lattice
 from intake_img.accessor.patches.plan_table import centers_of, places_of, read_table
-from intake_img.accessor.patches.sampling import SAMPLES, Law
+from intake_img.accessor.patches.sampling import SAMPLES, SamplingRule
 from intake_img.accessor.patches.sources import Layer, Source, aligned_layer, as_datasets, checked, make_sources
 
 __all__ = ["Recipe", "Specification"]
@@ -28,7 +28,7 @@ class Recipe:
     """The constructor arguments of `Patches`; see there."""
 
     sources: Sequence[Source]
-    law: Law
+    rule: SamplingRule
     padding: Padding
     where: Sequence[Filter] = ()
     cover: Sequence[Layer] | None = None
@@ -82,10 +82,10 @@ class Specification:
         maps = _Maps(datasets, made, shape)
         weights, meaning = self._map(maps)
         share, cover = self._coverage(maps)
-        law = self._law(shape, weights, meaning, made)
+        rule = self._rule(shape, weights, meaning, made)
         padding = self._padding(shape, bool(self.paired or coarser))
         filters = [as_filter(f) for f in ((self.where,) if callable(self.where) else tuple(self.where))]
-        return Recipe(made, law, padding, filters, cover, share)
+        return Recipe(made, rule, padding, filters, cover, share)
 
     def _lattice(self, images: Sequence[xr.DataArray]) -> Lattice:
         return lattice(
@@ -100,8 +100,10 @@ class Specification:
             over=self.over,
         )
 
-    def _law(self, shape: Lattice, weights: tuple[Layer, ...] | None, meaning: str, sources: Sequence[Source]) -> Law:
-        return Law(
+    def _rule(
+        self, shape: Lattice, weights: tuple[Layer, ...] | None, meaning: str, sources: Sequence[Source]
+    ) -> SamplingRule:
+        return SamplingRule(
             self.sample,
             shape.axes,
             tuple(shape.lengths[a] for a in shape.axes),

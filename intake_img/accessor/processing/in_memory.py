@@ -302,7 +302,7 @@ def _within(chunks: Sequence[int], start: int, stop: int) -> tuple[int, ...]:
 
 
 def _workers() -> int:
-    """Return in how many threads to work: one where dask is told to compute in one."""
+    """Return in how many threads to work: 1 where dask is set to compute in one thread."""
     if not on_this_machine():
         return cpus()
     import dask

@@ -448,9 +448,9 @@ class _Planes:
                 "dtype='infer' to find out from one block"
             )
         if array.shape != (expected := self._expected(plane.shape)):
-            told = "announce it with" if self.sizes is None else f"expected {expected}, from"
+            advice = "announce it with" if self.sizes is None else f"expected {expected}, from"
             raise ValueError(
-                f"func returned shape {array.shape} for a plane of shape {plane.shape}: {told} output_sizes="
+                f"func returned shape {array.shape} for a plane of shape {plane.shape}: {advice} output_sizes="
             )
         return array[inner] if self.sizes is None else array
 

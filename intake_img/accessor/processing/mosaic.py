@@ -289,8 +289,8 @@ def _drawn(array: xr.DataArray, stage: _Stage, overlap: str, fill: Any) -> xr.Da
         if d in kept
     ]
     paint = partial(_paint, dims.index(stage.along), overlap, fill)
-    told = (stage.corners.tobytes(), dims, stage.along, stage.axes, overlap, repr(fill))
-    made = drawn(data, chunks, _Plan(stage, dims), paint, "mosaic", *told)
+    key = (stage.corners.tobytes(), dims, stage.along, stage.axes, overlap, repr(fill))
+    made = drawn(data, chunks, _Plan(stage, dims), paint, "mosaic", *key)
     return with_data(array, made, kept, {a: _coordinate(array, stage, k) for k, a in enumerate(stage.axes)})
 
 

@@ -38,11 +38,11 @@ class Cutout:
     ----------
     source : Spans
         What is taken of the source.
-    told : object
+    detail : object
     """
 
     source: Spans
-    told: Any
+    detail: Any
 
 
 def overlap_of(one: tuple[int, int], two: tuple[int, int]) -> tuple[int, int]:
@@ -56,7 +56,7 @@ def drawn(
     plan: Callable[[Spans], Sequence[Cutout]],
     draw: Draw,
     name: str,
-    *told: Any,
+    *key: Any,
 ) -> Any:
     """Return an array whose chunks are drawn from parts of another one, of the same dtype.
 
@@ -69,10 +69,10 @@ def drawn(
     plan : callable
         ``plan(spans)`` returns the parts that the chunk at `spans` of the result shows.
     draw : callable
-        ``draw(out, parts)`` fills a chunk; a part is what was told of it, and its pixels.
+        ``draw(out, parts)`` fills a chunk; a part is its `detail` and its pixels.
     name : str
         Of the step.
-    *told : object
+    *key : object
         What the result depends on beside the source and the chunks: names the result.
 
     Returns
@@ -88,7 +88,7 @@ def drawn(
         return assembled(make, places, chunks, array.dtype, fills=True)
     from dask import base
 
-    token = f"{name}-{base.tokenize(array.name, chunks, told)}"
+    token = f"{name}-{base.tokenize(array.name, chunks, key)}"
     own = tuple(np.cumsum(c).tolist() for c in array.chunks)
     layer = partial(_layer, token, grid, _Tasks(plan, draw, stops, array.name, own, array.dtype))
     if hasattr(array, "expr"):
@@ -139,7 +139,7 @@ class _Tasks:
         cuts = [[list(parts_of([span], ends)) for span, ends in zip(p.source, self.own, strict=True)] for p in parts]
         keys = [(self.source, *ks) for cut in cuts for ks in product(*[[k for k, _ in axis] for axis in cut])]
         new = self.out(place) if self.out else partial(np.empty, tuple(b - a for a, b in spans), self.dtype)
-        return partial(_draw, self.draw, new, [p.told for p in parts], cuts), keys
+        return partial(_draw, self.draw, new, [p.detail for p in parts], cuts), keys
 
 
 def _of_held(
@@ -152,18 +152,18 @@ def _of_held(
 ) -> np.ndarray:
     spans = _spans(stops, place)
     target = np.empty([b - a for a, b in spans], array.dtype) if out is None else out
-    draw(target, [(p.told, array[tuple(slice(*span) for span in p.source)]) for p in plan(spans)])
+    draw(target, [(p.detail, array[tuple(slice(*span) for span in p.source)]) for p in plan(spans)])
     return target
 
 
 def _draw(
     draw: Draw,
     new: Callable[[], np.ndarray],
-    told: Sequence[Any],
+    details: Sequence[Any],
     cuts: Sequence[_Cuts],
     blocks: Sequence[np.ndarray],
 ) -> np.ndarray:
     """Draw a chunk of the blocks of all its parts, one part after another."""
     left, out = iter(blocks), new()
-    draw(out, [(t, gathered(c, list(islice(left, prod(map(len, c)))))) for t, c in zip(told, cuts, strict=True)])
+    draw(out, [(d, gathered(c, list(islice(left, prod(map(len, c)))))) for d, c in zip(details, cuts, strict=True)])
     return out

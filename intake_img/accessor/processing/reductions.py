@@ -360,8 +360,8 @@ def _by_xarray(array: xr.DataArray, name: str, axes: Sequence[str], **options: A
 def _later(array: xr.DataArray, name: str, axes: Sequence[str], keepdims: bool, **options: Any) -> xr.DataArray:
     data, dims = lazy(array), list(map(str, array.dims))
     one = xr.DataArray(np.zeros((1,) * data.ndim, data.dtype), dims=dims)
-    told = {k: 0 if k == "ddof" else v for k, v in options.items()}  # a single value has no degrees of freedom
-    dtype = _xarrays(one, name, axes, keepdims=keepdims, **told).dtype
+    settings = {k: 0 if k == "ddof" else v for k, v in options.items()}  # a single value has no degrees of freedom
+    dtype = _xarrays(one, name, axes, keepdims=keepdims, **settings).dtype
     kept = {d: c for d, c in zip(dims, data.chunks, strict=True) if d not in axes}
     places = [d for d in dims if keepdims or d in kept]
 

@@ -32,20 +32,24 @@ _NAME = re.compile(
 
 def read(file: File) -> PlateTable:
     """Return the table of the images in the folder of an index."""
-    told = _facts(file)
+    settings = _facts(file)
     planes = list(_planes(file.parent, "", {}))
     if not planes:
         raise FormatError(f"{file}: none of the files in its folder is named like an image of ImageXpress")
-    channels = {n: Channel(told.get(f"WaveName{n}", [""])[0] or f"channel {n}") for n in {p.c for p in planes if p.c}}
-    plan = {k: whole(told.get(k, [None])[0], 0) for k in ("TimePoints", "ZSteps", "NWavelengths", "XSites", "YSites")}
+    channels = {
+        n: Channel(settings.get(f"WaveName{n}", [""])[0] or f"channel {n}") for n in {p.c for p in planes if p.c}
+    }
+    plan = {
+        k: whole(settings.get(k, [None])[0], 0) for k in ("TimePoints", "ZSteps", "NWavelengths", "XSites", "YSites")
+    }
     facts = PlateFacts(
         "ImageXpress",
         file.name.rpartition(".")[0],
-        whole(told.get("YWells", [None])[0], 0),
-        whole(told.get("XWells", [None])[0], 0),
+        whole(settings.get("YWells", [None])[0], 0),
+        whole(settings.get("XWells", [None])[0], 0),
         channels,
         {},
-        {"planned": plan, "description": told.get("Description", [""])[0]},
+        {"planned": plan, "description": settings.get("Description", [""])[0]},
     )
     table = PlateTable(file.parent, planes, facts, file)
     _compare(table, plan)

@@ -291,8 +291,8 @@ class Plate:
         rows, columns = self.shape
         size = f" of {rows} x {columns} wells" if rows else ""
         sizes = ", ".join(f"{a} {len(self._table.numbers(a))}" for a in self._table.axes)
-        told = f"{len(self.wells)} wells, {len(self)} fields" if rows else f"{len(self)} positions"
-        return f"<Plate {self.name!r} ({self._table.facts.instrument}{size}): {told}{f', {sizes}' if sizes else ''}>"
+        counts = f"{len(self.wells)} wells, {len(self)} fields" if rows else f"{len(self)} positions"
+        return f"<Plate {self.name!r} ({self._table.facts.instrument}{size}): {counts}{f', {sizes}' if sizes else ''}>"
 
     def _repr_html_(self) -> str:
         """Return a picture of the plate: the number of fields of each well."""

@@ -172,20 +172,20 @@ def _lost(
 ) -> list[str]:
     """Return the missing planes, with a warning or an error."""
     empty = [k for k, path in enumerate(paths) if not path]
-    told = [_told(table, places, cells, numbers, k) for k in empty]
-    if not told:
+    missing = [_described(table, places, cells, numbers, k) for k in empty]
+    if not missing:
         return []
-    shown = "; ".join(told[:_SHOWN]) + ("; …" if len(told) > _SHOWN else "")
+    shown = "; ".join(missing[:_SHOWN]) + ("; …" if len(missing) > _SHOWN else "")
     where = table.index or table.folder
     if not fill:
-        raise FileNotFoundError(f"{where}: {len(told)} of {len(paths)} planes are missing: {shown}")
+        raise FileNotFoundError(f"{where}: {len(missing)} of {len(paths)} planes are missing: {shown}")
     warnings.warn(
-        f"{where}: {len(told)} of {len(paths)} planes are missing, zeros are in their place: {shown}", stacklevel=2
+        f"{where}: {len(missing)} of {len(paths)} planes are missing, zeros are in their place: {shown}", stacklevel=2
     )
-    return told
+    return missing
 
 
-def _told(
+def _described(
     table: PlateTable, places: Sequence[Place], cells: np.ndarray, numbers: Mapping[str, list[int]], k: int
 ) -> str:
     i, *at = (int(n) for n in np.unravel_index(k, cells.shape))

@@ -43,8 +43,8 @@ def _position(plane: Plane, table: PlateTable, opener: Callable[..., FormatSourc
 
 def _stated(image: Image) -> tuple[float, float] | None:
     """Return x and y in µm, y downwards: in MetaSeries it increases along the rows of wells."""
-    told = image.header.get("metaseries")
-    if isinstance(told, Mapping) and "stage-position-x" in told and "stage-position-y" in told:
-        return float(told["stage-position-x"]), float(told["stage-position-y"])
+    found = image.header.get("metaseries")
+    if isinstance(found, Mapping) and "stage-position-x" in found and "stage-position-y" in found:
+        return float(found["stage-position-x"]), float(found["stage-position-y"])
     position = image.attrs.get("position")
     return (float(position[0]), float(position[1])) if isinstance(position, list) and len(position) == 2 else None

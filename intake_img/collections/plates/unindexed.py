@@ -12,7 +12,7 @@ from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts
 from intake_img.model.wells import Place, parse_well
 from intake_img.storage.files import File
 
-__all__ = ["facts_in_names", "names_told", "table_of_names"]
+__all__ = ["facts_in_names", "note_of_names", "table_of_names"]
 
 _TIFF = r"\.tiff?"
 _GUID = r"(?:[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12})?"
@@ -68,7 +68,7 @@ def table_of_names(folder: File, names: Sequence[str]) -> PlateTable | None:
     return table
 
 
-def names_told(folder: File, names: Sequence[str]) -> str | None:
+def note_of_names(folder: File, names: Sequence[str]) -> str | None:
     """Return as which plate `imload` takes a folder; None if the names do not follow one scheme with wells."""
     found = _table(folder, names)
     if found is None or not found[0].wells:

@@ -69,11 +69,11 @@ def _axes(header: NrrdHeader) -> list[_Axis]:
     named = [_said(n, kinds, labels, vectors) for n in range(count)]
     if not any(named):
         named = list(default_axes(count))[::-1]
-    letters = _told_apart(named)
+    letters = _distinct(named)
     return [_Axis(n, a, vectors[n]) for n, a in enumerate(letters)][int(is_complex(header)) :]
 
 
-def _told_apart(named: list[str]) -> list[str]:
+def _distinct(named: list[str]) -> list[str]:
     """Return letters that differ: those that are named, x, y and z for ``"*"``, and spare ones."""
     free = iter([a for a in "xyz" if a not in named])
     spare = iter([a for a in _SPARE if a not in named])
@@ -169,12 +169,12 @@ def _labels(header: NrrdHeader, pixels: Pixels) -> dict[str, Any]:
         return {}
     segments = sorted(found, key=int)
     known = ("LabelValue", "Name", "Layer")
-    told = {what: [header.keys.get(f"Segment{n}_{what}", "") for n in segments] for what in known}
-    attrs: dict[str, Any] = {"kind": "labels", "label_names": told["Name"]}
+    facts = {what: [header.keys.get(f"Segment{n}_{what}", "") for n in segments] for what in known}
+    attrs: dict[str, Any] = {"kind": "labels", "label_names": facts["Name"]}
     try:
-        attrs["label_values"] = [int(v) for v in told["LabelValue"]]
-        if len(set(told["Layer"])) > 1:
-            attrs["label_layers"] = [int(v or 0) for v in told["Layer"]]
+        attrs["label_values"] = [int(v) for v in facts["LabelValue"]]
+        if len(set(facts["Layer"])) > 1:
+            attrs["label_layers"] = [int(v or 0) for v in facts["Layer"]]
     except ValueError:
         warnings.warn("the values of segments are not numbers: left out", stacklevel=2)
     return attrs

@@ -123,8 +123,8 @@ class StoreImages(StoreHandle):
         entry = scenes_of(self)[int(scene)]
         attributes = self.attributes(entry.path)
         image = self._recorded(entry, attributes, level) or self._native(entry, attributes, level)
-        told = {k: v for k, v in attributes.items() if k != OURS}
-        return replace(image, header={"zarr_format": self.zarr_format, "path": entry.path, "attributes": told})
+        attrs = {k: v for k, v in attributes.items() if k != OURS}
+        return replace(image, header={"zarr_format": self.zarr_format, "path": entry.path, "attributes": attrs})
 
     def _native(self, entry: StoreScene, attributes: Mapping[str, Any], level: int) -> Image:
         """Return the image as the store's own metadata describe it."""

@@ -192,8 +192,8 @@ def fill(store: StoredImage, part: Image, region: Any, stamp: Stamp, progress: P
             f"region names {cut[0]!r}, along which the levels of the pyramid are halved: give all of it"
         )
     ours = {k: v for k, v in store.attributes[""][OURS].items() if k != GROWTH}
-    told = {a: [s.start, s.stop] for a, s in at.items()}
-    _write_root(store, {**store.attributes[""], OURS: {**ours, FILLING: told}})
+    region = {a: [s.start, s.stop] for a, s in at.items()}
+    _write_root(store, {**store.attributes[""], OURS: {**ours, FILLING: region}})
     _write(store, layout, part, {a: s.start for a, s in at.items()}, progress, parallel)
     _commit(store, layout, {}, None)
 

@@ -59,11 +59,11 @@ class Growth:
 
 
 def growth_of(ours: Any) -> Growth:
-    """Return the growth that is told beside a record; none where there is nothing of the kind."""
-    told: Any = ours.get(GROWTH) if isinstance(ours, Mapping) else None
+    """Return the growth that is stored beside a record; None without one."""
+    stored: Any = ours.get(GROWTH) if isinstance(ours, Mapping) else None
     try:
-        arrays = {k: frozen(v) for k, v in told["arrays"].items()}
-        return Growth(str(told["axis"]), tuple(map(frozen, told["stamps"])), arrays)
+        arrays = {k: frozen(v) for k, v in stored["arrays"].items()}
+        return Growth(str(stored["axis"]), tuple(map(frozen, stored["stamps"])), arrays)
     except (KeyError, TypeError, AttributeError):
         return Growth()
 

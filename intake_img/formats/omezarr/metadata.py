@@ -70,7 +70,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class MultiscaleLevel:
-    """One resolution of a multiscale image: where its array is, and where its samples are (None where not told)."""
+    """One resolution of a multiscale image: where its array is, and where its samples are (None where not stated)."""
 
     path: str
     scale: tuple[float, ...] | None
@@ -87,7 +87,7 @@ class Multiscale:
     transformations: Mapping[str, Any] = field(default_factory=dict)  # to further coordinate systems, by their names
 
     def axis_names(self, ndim: int) -> tuple[str, ...] | None:
-        """Return the names of the axes, or None if the metadata (before 0.3) do not tell them.
+        """Return the names of the axes, or None if the metadata (before 0.3) do not state them.
 
         Raises
         ------
@@ -249,7 +249,7 @@ def well_paths(ome: Mapping[str, Any]) -> list[str] | None:
 
 
 def well_places(ome: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Return row and column, from 0, of each well of a plate by its path; where they are not said, its path tells."""
+    """Return row and column, from 0, of each well of a plate by its path; by default from its path."""
     listed = ome.get("plate")
     wells = listed.get("wells") if isinstance(listed, Mapping) else None
     found = {}
@@ -307,8 +307,8 @@ def check_path(path: Any) -> str:
 def digest(attributes: Mapping[str, Any]) -> str:
     """Return a mark of a group's NGFF metadata, by which it is seen that somebody edited them."""
     keys = ("multiscales", "omero", "image-label")
-    told = {k: ome_of(attributes)[k] for k in keys if k in ome_of(attributes)}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    relevant = {k: ome_of(attributes)[k] for k in keys if k in ome_of(attributes)}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _list(value: Any, what: str) -> list[Any]:
@@ -378,8 +378,8 @@ def multiscale_json(name: str, axes: Sequence[str], levels: Sequence[Mapping[str
         if any(any(s) for s in shifts):
             transformations.append({"type": "translation", "translation": shift})
         datasets.append({"path": level["path"], "coordinateTransformations": transformations})
-    told: dict[str, Any] = {"name": name, "axes": described, "datasets": datasets}
-    return {**told, "type": method} if method and len(levels) > 1 else told
+    multiscale: dict[str, Any] = {"name": name, "axes": described, "datasets": datasets}
+    return {**multiscale, "type": method} if method and len(levels) > 1 else multiscale
 
 
 def omero_json(
@@ -398,7 +398,7 @@ def omero_json(
     name : str
         Name of the image.
     shown : sequence of (float, float) or None
-        For each channel the values that are black and white where `attrs` tell none; None for the dtype's range.
+        For each channel the values that are black and white where `attrs` has none; None for the dtype's range.
     """
     n = len(names)
     colors = _per_channel(attrs.get("color"), n)
@@ -424,18 +424,18 @@ def omero_json(
 
 def _windows(attrs: Mapping[str, Any], most: Window | None, shown: Sequence[Window | None]) -> list[dict[str, float]]:
     """Return the window of each channel: the stated one, else the shown range, within the range of the dtype."""
-    told = {key: values for key in _WINDOW if (values := _told(attrs, key, len(shown))) is not None}
+    given = {key: values for key in _WINDOW if (values := _stated_per_channel(attrs, key, len(shown))) is not None}
     found = []
     for k, seen in enumerate(shown):
         known = seen or most or (0.0, 1.0)
         limits = most or known
-        start_end = limits if "start" in told or "end" in told else known  # the shown range may exceed the stated one
+        start_end = limits if "start" in given or "end" in given else known  # the shown range may exceed the stated one
         made_up = dict(zip(_WINDOW, (*start_end, *limits), strict=True))
-        found.append({**made_up, **{key: float(values[k]) for key, values in told.items()}})
+        found.append({**made_up, **{key: float(values[k]) for key, values in given.items()}})
     return found
 
 
-def _told(attrs: Mapping[str, Any], key: str, n: int) -> list[Any] | None:
+def _stated_per_channel(attrs: Mapping[str, Any], key: str, n: int) -> list[Any] | None:
     values = _per_channel(attrs.get(f"window_{key}"), n)
     return values if values and all(map(_is_number, values)) and all(map(math.isfinite, values)) else None
 

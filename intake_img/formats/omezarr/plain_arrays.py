@@ -35,8 +35,8 @@ def dimensions(array: Any) -> tuple[str, ...]:
     named = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     if isinstance(named, (list, tuple)) and len(named) == array.ndim and len(set(named)) == len(named):
         spare = [a for a in "xyzctihabdefgjklmn" if a not in named]
-        told = [str(n) if n else None for n in named]
-        return tuple(reversed([n or spare.pop(0) for n in reversed(told)]))
+        names = [str(n) if n else None for n in named]
+        return tuple(reversed([n or spare.pop(0) for n in reversed(names)]))
     return default_axes(array.ndim)
 
 

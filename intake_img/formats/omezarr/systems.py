@@ -60,11 +60,11 @@ def _steps(entry: Mapping[str, Any]) -> list[Any] | None:
 def _stated(entry: Mapping[str, Any]) -> dict[str, Any]:
     axes = _end(entry, "input").get("axes")
     names = [a.get("name") for a in axes if isinstance(a, Mapping)] if isinstance(axes, list) else []
-    told = {k: v for k, v in entry.items() if k not in ("input", "output")}
-    inner = told.get("transformations")
+    stated = {k: v for k, v in entry.items() if k not in ("input", "output")}
+    inner = stated.get("transformations")
     if isinstance(inner, Sequence):
-        told["transformations"] = [_stated(e) for e in inner if isinstance(e, Mapping)]
-    return {**told, **({"axes": names} if names else {})}
+        stated["transformations"] = [_stated(e) for e in inner if isinstance(e, Mapping)]
+    return {**stated, **({"axes": names} if names else {})}
 
 
 def _end(entry: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """Check of the number of planes in a description (ImageJ, tifffile's JSON, Micro-Manager) against existing planes.
 
 tifffile trusts the description. Where it counts more planes than the file holds, the slowest axis becomes shorter;
-where it counts fewer, the further pages are told. Either way the pixels are right.
+where it counts fewer, the user is warned of further pages. Either way the pixels are right.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def shortened(axes: str, shape: Sequence[int], planes: int) -> tuple[str, tuple[
 def interrupted(tif: tifffile.TiffFile, pages: int) -> StoredPages | None:
     """Return what an interrupted run of Micro-Manager wrote, from what each of its first `pages` pages says of itself.
 
-    None if they do not tell. A plane that is missing in between is None among the pages.
+    None if they do not state it. A plane that is missing in between is None among the pages.
     """
     found: dict[tuple[int, ...], Any] = {}
     for number in range(pages):

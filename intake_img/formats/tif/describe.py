@@ -86,8 +86,8 @@ class TiffImages(TiffHandle):
         layout, facts = scene.levels[level], scene.facts
         pixels = self.pixels((number, level))
         known = set(scene.axes)
-        told = {**facts.coords, **({"t": facts.times} if facts.times is not None else {})}
-        coords = {a: c for a, c in told.items() if _fits(c, scene.axes, layout.shape)}
+        every = {**facts.coords, **({"t": facts.times} if facts.times is not None else {})}
+        coords = {a: c for a, c in every.items() if _fits(c, scene.axes, layout.shape)}
         names = facts.channels
         if names is not None and ("c" not in known or len(names) != layout.shape[scene.axes.index("c")]):
             names = None

@@ -144,7 +144,7 @@ class _Parser:
         return scenes
 
     def judge(self) -> None:
-        """Refuse the file if tifffile met damage that changes pixels; tell what it could not read of the metadata."""
+        """Refuse the file if tifffile met damage that changes pixels; warn about metadata that it could not read."""
         for error in dict.fromkeys(self.errors):
             if _is_vital(error) and not self.open_chain:
                 raise FormatError(f"{self.file} is truncated or damaged: {error.split('>', 1)[-1].strip()}")
@@ -259,11 +259,11 @@ class _Parser:
             self.warn(f"{missing} of {len(stored[0].pages)} planes of {name!r} are missing; they read as {page.nodata}")
         for level in stored:
             check_tags(level.keyframe, self.file)
-        told, more = (None, {}) if ome is not None else self.vendor(View(tif, kind, stored[0]))
-        stored = [led(level, told.lead if told else None) for level in stored]
+        dialect, more = (None, {}) if ome is not None else self.vendor(View(tif, kind, stored[0]))
+        stored = [led(level, dialect.lead if dialect else None) for level in stored]
         levels = [layout_of(level, self.source, self.file) for level in stored]
         axes = axis_names(stored[0].axes)
-        facts = ome_facts(ome) if ome is not None else told
+        facts = ome_facts(ome) if ome is not None else dialect
         if facts is None:
             facts = facts_of(tif, kind, axes, levels[0].shape, page, page is tif.pages.first)
         if "S" in stored[0].axes and "s" not in axes:

@@ -1,4 +1,4 @@
-"""The table of vendors' dialects of TIFF: how each is told, what it says of an image, what goes to the header.
+"""The table of vendors' dialects of TIFF: how each is recognised, what it states, and what goes into the header.
 
 ImageJ, LSM, MetaMorph stacks and slides are read by `intake_img.formats.tif.facts`.
 """
@@ -37,7 +37,7 @@ class _Dialect(NamedTuple):
     is_one : callable
         Tells it by the first page.
     resolution : bool
-        Whether the resolution tags may tell the size of a pixel where the dialect does not.
+        Whether the resolution tags give the pixel size where the dialect does not.
     """
 
     name: str

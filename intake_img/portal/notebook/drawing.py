@@ -30,7 +30,7 @@ class Camera:
     width: int
 
     @classmethod
-    def told(cls, camera: Mapping[str, float], screen: Mapping[str, float], aspect: float) -> Camera:
+    def from_state(cls, camera: Mapping[str, float], screen: Mapping[str, float], aspect: float) -> Camera:
         """Return the camera of the viewer, in the pixels of its canvas."""
         of = screen["ratio"]
         size = [max(1, round(screen[side] * of)) for side in "hw"]

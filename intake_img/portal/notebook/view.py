@@ -80,8 +80,8 @@ class ImageView:
 
         Before it is shown, the initial state.
         """
-        told = dict(self.widget.seen) if "widget" in self.__dict__ else {}
-        return told or self._first
+        seen = dict(self.widget.seen) if "widget" in self.__dict__ else {}
+        return seen or self._first
 
     @property
     def link(self) -> str:
@@ -139,17 +139,17 @@ class ImageView:
     def _camera(self, state: Mapping[str, Any]) -> Camera:
         if state["camera"] is None:
             return Camera.whole(self.dataset.sizes["y"], self.dataset.sizes["x"], _aspect(self.dataset))
-        return Camera.told(state["camera"], state["screen"], state["aspect"])
+        return Camera.from_state(state["camera"], state["screen"], state["aspect"])
 
     @cached_property
     def _first(self) -> dict[str, Any]:
         """The initial state of the viewer; samples some tiles for the limits."""
         store = self.images.store()
         array = store.levels[_images(store)[0]][0]
-        told = store.channels(_images(store)[0])
-        names = [c["label"] for c in told]
-        few = len(told) <= _MANY
-        colors = ["ff0000", "00ff00", "0000ff", "000000"] if is_rgb(names) else [c["color"].lower() for c in told]
+        channels = store.channels(_images(store)[0])
+        names = [c["label"] for c in channels]
+        few = len(channels) <= _MANY
+        colors = ["ff0000", "00ff00", "0000ff", "000000"] if is_rgb(names) else [c["color"].lower() for c in channels]
         channels = [
             {
                 "name": c["label"],
@@ -160,7 +160,7 @@ class ImageView:
                 "gamma": 1.0,
                 "stops": ["000000", color],
             }
-            for k, (c, color) in enumerate(zip(told, colors, strict=True))
+            for k, (c, color) in enumerate(zip(channels, colors, strict=True))
         ]
         middle = {
             a: n // 2 if a == "z" else 0 for a, n in zip(array.axes, array.pixels.shape, strict=True) if a not in "cyx"

@@ -80,7 +80,7 @@ def _count(settings: Mapping[str, Any], *names: str) -> int:
 
 
 def _counts(settings: Mapping[str, Any], pages: int, channels: int) -> tuple[int, int, int]:
-    """Numbers of slices, of frames for each slice, and of volumes; the last are told from the pages."""
+    """Numbers of slices, of frames for each slice, and of volumes; the last are counted from the pages."""
     slices = _count(settings, "hStackManager.actualNumSlices", "hStackManager.numSlices")
     frames = _count(settings, "hStackManager.framesPerSlice")
     if settings.get("SI.hStackManager.enable") is False or pages % (slices * channels):
