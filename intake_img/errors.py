@@ -21,6 +21,10 @@ Every message tells what was given, what was expected and what to do.
 
 from __future__ import annotations
 
+import sys
+import warnings
+from types import FrameType
+
 __all__ = [
     "AxesError",
     "CannotWriteError",
@@ -106,3 +110,21 @@ class TargetExistsError(IntakeImgError, FileExistsError):
 
 class TooLargeError(MemoryError, IntakeImgError):  # in this order, since MemoryError has its own constructor
     """An array does not fit into the memory of this machine."""
+
+
+_BETWEEN = frozenset({"intake_img", "intake", "xarray", "dask"})  # packages that may call this one for the user
+
+
+def warn(text: str) -> None:
+    """Warn of `text`, as a UserWarning at the line of the user's code that called this package.
+
+    Python shows that line with the warning.
+    """
+    packages: list[str] = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        packages.append(frame.f_globals.get("__name__", "").partition(".")[0])
+        frame = frame.f_back
+    outermost = max((i for i, p in enumerate(packages) if p == "intake_img"), default=0)
+    user = next((i for i in range(outermost, len(packages)) if packages[i] not in _BETWEEN), outermost)
+    warnings.warn(text, UserWarning, stacklevel=user + 2)

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import inspect
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache, partial
@@ -22,7 +21,7 @@ from intake_img.collections.left_out import warn_of_loss
 from intake_img.collections.partition import make_plan, write_members
 from intake_img.collections.sequence import SequenceSource
 from intake_img.collections.stores import extend_store, write_store
-from intake_img.errors import CannotWriteError
+from intake_img.errors import CannotWriteError, warn
 from intake_img.formats.base import Format
 from intake_img.formats.handover import handing_over
 from intake_img.formats.registry import (
@@ -308,10 +307,9 @@ def imsave(
 def _check_colours(array: Any, files: int) -> None:
     """Warn of an array without names that looks like a colour picture, and becomes many files."""
     if array.ndim == 3 and array.shape[-1] in (3, 4):
-        warnings.warn(
+        warn(
             f"an array of shape {tuple(array.shape)} is taken as zyx, in {files} files: if it is a colour picture, "
-            "name its axes, xarray.DataArray(array, dims=['y', 'x', 'c'])",
-            stacklevel=3,
+            "name its axes, xarray.DataArray(array, dims=['y', 'x', 'c'])"
         )
 
 

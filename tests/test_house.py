@@ -254,6 +254,11 @@ def test_the_filters_of_warnings_are_left_alone():
     )
 
 
+def test_warnings_show_the_line_of_the_user():
+    found = {m for m, tree in those_with(r"warnings\.warn\(")}
+    assert {m for m in found if not m.startswith("intake_img.testing.")} == {"intake_img.errors"}, "call errors.warn"
+
+
 def test_settings_of_other_packages_are_left_alone():
     """``config.set``, which two threads undo in the wrong order: under a lock, or where there is one thread."""
     allowed = {"intake_img.formats.omezarr.codecs", "intake_img.bridges.spark"}

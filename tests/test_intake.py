@@ -16,6 +16,7 @@ import dask
 import intake
 import numpy as np
 import pytest
+import tifffile
 import xarray as xr
 import yaml
 from intake.readers import datatypes, readers
@@ -568,3 +569,15 @@ def test_file_urls(stack):
     for text in (path.as_uri(), str(path)):
         np.testing.assert_array_equal(datatypes.NumpyFile(text).to_reader("xarray").read().image, np.load(path))
         assert autodetect(text).uri == str(path)
+
+
+def test_warnings_name_the_line_of_the_user(tmp_path):
+    """Whatever called this package for them: a warning that names a line of this package helps nobody."""
+    for unit, path in ((0.5, tmp_path / "0.tif"), (None, tmp_path / "1.tif")):
+        spacing = {"resolution": (1 / unit, 1 / unit), "metadata": {"unit": "um"}} if unit else {}
+        tifffile.imwrite(path, np.zeros((4, 4), "u1"), imagej=True, **spacing)
+    with pytest.warns(UserWarning, match="only one of them has") as direct:
+        imload(f"{tmp_path}/{{t}}.tif").compute()
+    with pytest.warns(UserWarning, match="only one of them has") as through_intake:
+        intake.open_filepattern(f"{tmp_path}/{{t}}.tif").to_dask().compute()
+    assert {w.filename for w in [*direct, *through_intake]} == {__file__}

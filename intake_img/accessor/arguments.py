@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.variables import lacking_plane, spatial_axes
-from intake_img.errors import AxesError
+from intake_img.errors import AxesError, warn
 from intake_img.model.axes import spell
 
 __all__ = [
@@ -188,9 +187,7 @@ def warn_of_negative(name: str, labels: np.ndarray) -> None:
     found = np.unique(labels[labels < 0])
     if len(found):
         shown = ", ".join(map(str, found[-3:][::-1].tolist())) + (", ..." if len(found) > 3 else "")
-        warnings.warn(
+        warn(
             f"{name} holds numbers below 0 ({shown}): as in scikit-image they belong to no region, and have no row; "
-            "give them numbers above 0 if they are regions",
-            UserWarning,
-            stacklevel=3,
+            "give them numbers above 0 if they are regions"
         )

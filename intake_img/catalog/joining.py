@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import CatalogError
+from intake_img.errors import CatalogError, warn
 
 __all__ = ["joined"]
 
@@ -83,10 +82,7 @@ def _with_true_positions(ds: xr.Dataset, axis: str) -> xr.Dataset:
         return ds
     steps = np.diff(coord.values.astype(float))
     if (steps <= 0).any():  # each image counts from its own start
-        warnings.warn(
-            f"the positions along {axis!r} begin anew in each image: the joined image has no coordinate {axis!r}",
-            stacklevel=4,
-        )
+        warn(f"the positions along {axis!r} begin anew in each image: the joined image has no coordinate {axis!r}")
         return ds.drop_vars(axis)
     spacing = coord.attrs.get("spacing")
     if spacing is None or np.allclose(steps, spacing, rtol=1e-6, atol=0):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
+from intake_img.errors import warn
 from intake_img.model.axes import default_axes, spell
 from intake_img.model.image import Image
 from intake_img.model.variables import Coordinate
@@ -26,11 +26,7 @@ def warn_of_loss(image: Image, named: Collection[str], name: str) -> None:
         Name of the target.
     """
     if lost := list(_lost(image, named)):
-        warnings.warn(
-            f"{name} holds only pixels and loses {'; '.join(lost)}: save as .ome.zarr or .ome.tif to keep them",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"{name} holds only pixels and loses {'; '.join(lost)}: save as .ome.zarr or .ome.tif to keep them")
 
 
 def _lost(image: Image, named: Collection[str]) -> Iterator[str]:

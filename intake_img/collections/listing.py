@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,7 +24,7 @@ from intake_img.collections.file_names import (
 )
 from intake_img.collections.patterns import Pattern
 from intake_img.collections.token_matching import Matcher
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, current_names
 from intake_img.storage.listings import names_in
@@ -333,9 +332,7 @@ def _say_which(folder: File, by_format: Mapping[str, Sequence[str]], most: str) 
             f"the folder {folder} holds images of several formats ({counts}): say which of them, with a pattern such "
             f"as {pattern!r} or ext={ext!r}; 'intake-img info --each' takes all of them"
         )
-    warnings.warn(
-        f"the folder {folder} holds {counts}: the {most} files are taken; ext={ext!r} takes others", stacklevel=2
-    )
+    warn(f"the folder {folder} holds {counts}: the {most} files are taken; ext={ext!r} takes others")
 
 
 def numbered(listing: Listing, axis: str, values: Sequence[Any] | None = None) -> Listing:

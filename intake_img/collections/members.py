@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import stat
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import AxesError, FormatError, SourceChangedError
+from intake_img.errors import AxesError, FormatError, SourceChangedError, warn
 from intake_img.formats.base import Format, Handle
 from intake_img.formats.faults import translated_errors
 from intake_img.formats.format_source import FormatSource
@@ -36,10 +35,6 @@ __all__ = ["Files", "Members"]
 
 
 _HEADER = 2**18  # bytes that a file may have beside its pixels to be fetched completely
-
-
-class _Disagreement(FormatError):
-    """A file differs from the first one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +130,10 @@ class Files:
     def _matched(self, path: str, image: Image) -> Pixels:
         v = image.variables.get(self.variable) or next(iter(image.variables.values()))
         if v.pixels.shape != self.shape or v.axes != self.axes or v.pixels.dtype != self.dtype:
-            raise _Disagreement(
+            raise FormatError(
                 f"{path} holds {spell(v.axes)} {v.pixels.shape} {v.pixels.dtype}, but {self.first} holds "
                 f"{spell(self.axes)} {self.shape} {self.dtype}: the files of one image must be alike; load them in "
-                "groups with group=True"
+                "groups with group=True (--each on the command line)"
             )
         self._compare(path, facts_of(image, self.kept))
         return v.pixels
@@ -152,16 +147,16 @@ class Files:
         """Raise an error for a file that contradicts the first one, and warn if it has less or more metadata."""
         if (found := disagreement(self.facts, theirs, self.overruled)) is not None:
             what, mine, other = found
-            raise _Disagreement(
+            raise FormatError(
                 f"the {what} is {mine} in {self.first}, but {other} in {path}: the files of one image must agree; load "
-                f"them in groups with group=True, or give the correct value with metadata={REMEDY[what.split()[0]]}"
+                "them in groups with group=True (--each on the command line), or give the correct value with "
+                f"metadata={REMEDY[what.split()[0]]}"
             )
         if path != self.first and not self._warned and (lost := silent_on(self.facts, theirs, self.overruled)):
             self._warned.append(path)
-            warnings.warn(
+            warn(
                 f"{self.first} and {path} have different metadata: only one of them has "
-                f"{' and '.join(lost)}; the metadata of the first file are used",
-                stacklevel=2,
+                f"{' and '.join(lost)}; the metadata of the first file are used"
             )
 
     @cached_property
@@ -181,11 +176,9 @@ class Files:
     def _is_alike(self, path: str) -> bool:
         try:
             image = self.source(path).image()
-            self._matched(path, image)
-        except _Disagreement:
-            raise
         except (OSError, FormatError, AxesError):  # an error follows when it is read
             return False
+        self._matched(path, image)
         return len(image.scenes) <= 1
 
     def _is_twin(self, path: str) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError, SceneError
+from intake_img.errors import FormatError, SceneError, warn
 
 __all__ = [
     "ENTRY_POINTS",
@@ -85,7 +84,7 @@ def check_keys(metadata: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in others:
         meant = _MEANT.get(key) or next(map(repr, difflib.get_close_matches(key, known, 1, 0.85)), None)
         if meant is not None:
-            warnings.warn(f"metadata has the key {key!r}, which is ignored: did you mean {meant}?", stacklevel=2)
+            warn(f"metadata has the key {key!r}, which is ignored: did you mean {meant}?")
 
 
 _MEANT = dict.fromkeys(("units", "unit"), "'spacing_units'")

@@ -6,14 +6,13 @@ A plug-in is a module in the group of entry points ``bioio.readers``, with a cla
 from __future__ import annotations
 
 import importlib.metadata
-import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.format_source import source_of
@@ -34,7 +33,7 @@ def _plugins() -> dict[str, Any]:
             for ending in about.get_supported_extensions():
                 found.setdefault(f".{ending.lower().lstrip('.')}", about)
         except Exception as exc:
-            warnings.warn(f"the bioio plug-in {point.name!r} does not import: {exc}", stacklevel=2)
+            warn(f"the bioio plug-in {point.name!r} does not import: {exc}")
     return dict(sorted(found.items(), key=lambda item: -len(item[0])))
 
 

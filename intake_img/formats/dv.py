@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import struct
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.base import Format, Handle, NoOptions, RawArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
@@ -86,7 +85,7 @@ class _DvHandle(Handle):
         sizes["z"], rest = divmod(facts["sections"], max(1, sizes["t"] * sizes["c"]))
         kind = _TYPES.get(facts["type"])
         if sizes["z"] > 1 and not facts["times"] * facts["wavelengths"]:
-            warnings.warn(f"{file} counts 0 times or 0 wavelengths: taken as 1", stacklevel=2)
+            warn(f"{file} counts 0 times or 0 wavelengths: taken as 1")
         if kind is None or rest or min(sizes.values()) < 1 or facts["extended"] < 0:
             raise FormatError(
                 f"{file}: {facts['sections']} sections of {facts['ny']} x {facts['nx']} pixels, type {facts['type']}, "
@@ -100,7 +99,7 @@ class _DvHandle(Handle):
         if held < 1:
             raise FormatError(f"{file} has {self.source.size} bytes, less than one of {shape[0]} {axes[0]}: truncated")
         if held < shape[0]:
-            warnings.warn(f"{file} holds only {held} of {shape[0]} along {axes[0]!r}: it was cut off", stacklevel=2)
+            warn(f"{file} holds only {held} of {shape[0]} along {axes[0]!r}: it was cut off")
             shape[0] = held
         warn_of_rest(self.source, offset + sizes[axes[0]] * step)
         return _Layout(offset, dtype, axes, tuple(shape))

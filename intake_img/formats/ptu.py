@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.base import Format, Handle, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.options import option
@@ -77,7 +76,7 @@ class _PtuHandle(Handle):
             self.shape = self.ptu.shape
             if lost:
                 self.shape, parts = complete_shape(self.ptu, file)
-                warnings.warn(f"{file} was cut off: {lost} records of photons are lost; {parts}", stacklevel=2)
+                warn(f"{file} was cut off: {lost} records of photons are lost; {parts}")
             self.opened = stack.pop_all()
 
     def _check(self, file: File, lost: int) -> None:
@@ -99,7 +98,7 @@ class _PtuHandle(Handle):
         for name, (unit, factor) in _UNITS.items():
             values: Any = np.asarray(self.ptu.coords.get(name, []))
             if values.ndim > 1:
-                warnings.warn(f"{self.source.file}: its resolution along {name.lower()!r} is damaged", stacklevel=2)
+                warn(f"{self.source.file}: its resolution along {name.lower()!r} is damaged")
             elif name in names and len(values) > 1:
                 steps[name.lower()] = float(f"{(values[1] - values[0]) * factor:.12g}")
                 origin[name.lower()], units[name.lower()] = float(values[0]) * factor, unit

@@ -11,13 +11,12 @@ import importlib
 import importlib.metadata
 import inspect
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any, Unpack
 
-from intake_img.errors import CannotWriteError, UnknownFormatError
+from intake_img.errors import CannotWriteError, UnknownFormatError, warn
 from intake_img.formats.arguments import ENTRY_POINTS
 from intake_img.formats.base import Format, NoOptions
 from intake_img.formats.candidates import CERTAIN, Candidates, by_extension
@@ -81,7 +80,7 @@ def _installed() -> Mapping[str, Format]:
         try:
             cls = point.load()
         except Exception as exc:
-            warnings.warn(f"the driver {point.name!r} ({point.value}) does not import: {exc}", stacklevel=2)
+            warn(f"the driver {point.name!r} ({point.value}) does not import: {exc}")
             continue
         if inspect.isclass(cls) and issubclass(cls, FormatSource):
             found.setdefault(point.name, cls.format)
@@ -175,9 +174,7 @@ def find_format(file: File, folder: bool | None = None) -> Format:
     if claiming := _surest(probe, by_name):
         chosen = by_extension(file.name, claiming) or next(iter(claiming.values()))
         if by_name is not None and chosen is not by_name and by_name.magic and not by_name.claims(probe):
-            warnings.warn(
-                f"{file} is named like {by_name.title}, but its bytes are {chosen.title}: opened as that", stacklevel=2
-            )
+            warn(f"{file} is named like {by_name.title}, but its bytes are {chosen.title}: opened as that")
         return chosen
     # a remote store without its metadata may be in the process of replacement: see `resolve`
     if by_name is not None and by_name.folder == probe.folder and (file.local or resolve(file) == file):
@@ -244,9 +241,8 @@ def _unknown(probe: Probe) -> str:
             "no driver recognises it",
         )
         met = f"starts with {probe.head[:16]!r} ({seen})"
-    table = ", ".join(f"{name} ({f.title})" for name, f in formats().items())
     return (
-        f"{probe.file} {met}: no driver reads it. Installed drivers: {table}. "
+        f"{probe.file} {met}: no driver reads it. Installed drivers: {', '.join(formats())}. "
         "pip install 'intake_img[all]' installs those that need an extra; intake.open_<name>(uri) forces a driver"
     )
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.base import Format, Handle, NoOptions, RawArray, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.model.image import Coordinate, Image
@@ -56,7 +55,7 @@ class _SifHandle(Handle):
         if there < 1:
             raise FormatError(f"{file} ends within its first frame: it is truncated or damaged")
         if there < frames:
-            warnings.warn(f"{file} holds {there} of {frames} frames: it is truncated; these are opened", stacklevel=2)
+            warn(f"{file} holds {there} of {frames} frames: it is truncated; these are opened")
         return min(there, frames)
 
     def array(self, address: None) -> StoredArray:

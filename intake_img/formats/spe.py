@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
@@ -115,7 +114,7 @@ class _SpeHandle(Handle):
             return
         if there < 1:
             raise FormatError(f"{file} ends within its first frame: it is truncated or damaged")
-        warnings.warn(f"{file} holds {there} of {self.frames} frames: it is truncated; these are opened", stacklevel=2)
+        warn(f"{file} holds {there} of {self.frames} frames: it is truncated; these are opened")
         self.frames = there
 
     @property

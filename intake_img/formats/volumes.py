@@ -10,7 +10,6 @@ import contextlib
 import gzip
 import json
 import math
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from intake_img.errors import FormatError, UnitsError
+from intake_img.errors import FormatError, UnitsError, warn
 from intake_img.formats.base import Handle, RawArray, StoredArray
 from intake_img.model.affine import Affine, Space
 from intake_img.model.image import Image
@@ -155,10 +154,9 @@ def _fitted(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[in
     held = rest // step
     if held >= shape[0] or held < 1 or len(shape) < 3:
         return shape
-    warnings.warn(
+    warn(
         f"{source.file} holds only {held} of {shape[0]} along the first axis of an array of shape {tuple(shape)}: it "
-        "was cut off, or its header is damaged",
-        stacklevel=2,
+        "was cut off, or its header is damaged"
     )
     return (held, *shape[1:])
 
@@ -175,10 +173,9 @@ def _check_raw(source: ByteReader, offset: int) -> None:
 def warn_of_rest(source: ByteReader, stop: int, end: int | None = None) -> None:
     """Warn if the described pixels end at byte `stop`, before `end`, which is by default the end of the file."""
     if not isinstance(source, Inflated) and (rest := (source.size if end is None else end) - stop) > 0:
-        warnings.warn(
+        warn(
             f"{source.file} has {rest} bytes after the pixels that its header describes: sizes or the data "
-            "type in the header may be damaged",
-            stacklevel=2,
+            "type in the header may be damaged"
         )
 
 
@@ -218,7 +215,7 @@ def placed_by(image: Image, axes: Sequence[str], directions: Any, origin: Any, s
     straight = len(spacing) == len(axes) == len(start) and np.array_equal(np.diag(lengths), steps)
     if not straight and np.count_nonzero(steps):
         why = _TURNED if finite and space is None else _UNUSABLE
-        warnings.warn(f"{why}: directions and origin are left out", stacklevel=2)
+        warn(f"{why}: directions and origin are left out")
     at = {a: float(o) for a, o in zip(axes, start, strict=True) if np.isfinite(o)} if straight else {}
     units = dict.fromkeys(spacing, unit) if unit else {}
     image = replace(image, units={**image.units, **units})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import AxesError
+from intake_img.errors import AxesError, warn
 from intake_img.model.agreement import OVERRULED, REMEDY, disagreement, facts_of, silent_on
 from intake_img.model.axes import spell
 from intake_img.model.image import Coordinate, Image, Variable
@@ -85,10 +84,9 @@ def _check_facts(first: Image, other: Image, overruled: Mapping[str, Collection[
     known = {**overruled, "origin": axes}
     ours, others = facts_of(first, axes), facts_of(other, axes)
     if lost := silent_on(ours, others, known):
-        warnings.warn(
+        warn(
             f"scenes {first.scene!r} and {other.scene!r} do not state the same of the image: only one of them knows "
-            f"{' and '.join(lost)}; the stack has what the first one states",
-            stacklevel=2,
+            f"{' and '.join(lost)}; the stack has what the first one states"
         )
     if (found := disagreement(ours, others, known)) is not None:
         what, mine, theirs = found

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import csv
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 from intake_img.collections.file_names import natural_sorted
 from intake_img.collections.listing import list_folder
 from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts, PlateTable
 from intake_img.collections.plates.xml import whole
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.model.wells import Place, parse_well
 from intake_img.storage.files import File
 
@@ -96,4 +95,4 @@ def _compare(table: PlateTable, plan: Mapping[str, int]) -> None:
         if 0 < len(table.numbers(a)) < plan[key]
     ]
     if less:
-        warnings.warn(f"{table.index} plans more than its folder holds: {' and '.join(less)} are there", stacklevel=2)
+        warn(f"{table.index} plans more than its folder holds: {' and '.join(less)} are there")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from intake_img.collections.file_names import natural_sorted
 from intake_img.collections.listing import list_folder
-from intake_img.errors import CatalogError, FormatError
+from intake_img.errors import CatalogError, FormatError, warn
 from intake_img.formats.registry import known_extensions
 from intake_img.storage.files import File
 
@@ -124,9 +123,8 @@ def plate_of(file: File) -> PlateTable | None:
     try:
         return read_index(index)
     except FormatError as exc:
-        warnings.warn(
+        warn(
             f"{index} has the name of the index of a plate, but cannot be read as one ({exc}): the files are taken "
-            "without wells, channels and positions",
-            stacklevel=2,
+            "without wells, channels and positions"
         )
         return None

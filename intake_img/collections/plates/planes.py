@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from intake_img.collections.members import Files, Members
 from intake_img.collections.plates.plate_table import Plane
-from intake_img.errors import AxesError, FormatError
+from intake_img.errors import AxesError, FormatError, warn
 from intake_img.formats.format_source import FormatSource
 from intake_img.model.agreement import facts_of
 from intake_img.model.chunks import Region
@@ -51,7 +50,7 @@ class _Pages(Members):
         except FileNotFoundError:
             if not self.lenient or any(self.stamps[k]):
                 raise
-            warnings.warn(f"{self.files.paths[k]} does not exist: its plane is filled with {self.fill}", stacklevel=2)
+            warn(f"{self.files.paths[k]} does not exist: its plane is filled with {self.fill}")
             out[...] = self.fill
 
 

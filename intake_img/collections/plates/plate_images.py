@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from intake_img.collections.listing import list_folder
 from intake_img.collections.plates.planes import gathered
 from intake_img.collections.plates.plate_table import Plane, PlateTable
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.format_source import FormatSource
 from intake_img.model import stacking
 from intake_img.model.agreement import overruled_axes
@@ -179,9 +178,7 @@ def _lost(
     where = table.index or table.folder
     if not fill:
         raise FileNotFoundError(f"{where}: {len(missing)} of {len(paths)} planes are missing: {shown}")
-    warnings.warn(
-        f"{where}: {len(missing)} of {len(paths)} planes are missing, zeros are in their place: {shown}", stacklevel=2
-    )
+    warn(f"{where}: {len(missing)} of {len(paths)} planes are missing, zeros are in their place: {shown}")
     return missing
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from intake_img.collections.file_names import natural_key, natural_sorted
 from intake_img.collections.plates.plate_table import Channel, Plane, PlateFacts, PlateTable
+from intake_img.errors import warn
 from intake_img.model.wells import Place, parse_well
 from intake_img.storage.files import File
 
@@ -60,10 +60,9 @@ def table_of_names(folder: File, names: Sequence[str]) -> PlateTable | None:
     if found is None:
         return None
     table, title = found
-    warnings.warn(
+    warn(
         f"{folder} has no index: the names of its {len(table.planes)} files are taken as those of {title} "
-        f"({_contents(table)}); a pattern ('{{well}}_s{{site}}.tif') or ext='tif' takes them otherwise",
-        stacklevel=2,
+        f"({_contents(table)}); a pattern ('{{well}}_s{{site}}.tif') or ext='tif' takes them otherwise"
     )
     return table
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.bdv.hdf5 import H5Views
@@ -50,7 +49,7 @@ class _BdvHandle(Handle):
     def _look(self, known: Spim | None) -> None:
         present = self.views.present
         if known is None:
-            warnings.warn(f"{self.views.file}: no XML beside it: voxel sizes and channels are unknown", stacklevel=2)
+            warn(f"{self.views.file}: no XML beside it: voxel sizes and channels are unknown")
         self.spim = known or guessed(present)
         self.factors = {s.number: self.views.factors(s.number) for s in self.spim.setups}
         self.setups = [s for s in self.spim.setups if any((t, s.number) in present for t in self.spim.times)]
@@ -101,7 +100,7 @@ class _BdvHandle(Handle):
         views = {(t, s) for t in self.spim.times for s in numbers}
         lost = {v for v in views if v not in self.views.present}
         if unsaid := lost - self.spim.missing:
-            warnings.warn(f"{self.views.file}: {len(unsaid)} views are missing: they read as 0", stacklevel=2)
+            warn(f"{self.views.file}: {len(unsaid)} views are missing: they read as 0")
 
     def _header(self, setups: Sequence[Setup]) -> dict[str, Any]:
         registered = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import struct
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.base import Handle
 from intake_img.formats.czi.index import (
     LETTERS,
@@ -61,10 +60,7 @@ class CziHandle(Handle):
         try:
             return parse_metadata(self.xml) if self.xml else CziFacts()
         except FormatError as exc:
-            warnings.warn(
-                f"{self.source.file}: {exc}; names of channels and spacing are unknown",
-                stacklevel=2,
-            )
+            warn(f"{self.source.file}: {exc}; names of channels and spacing are unknown")
             return CziFacts()
 
     def mosaic(self, scene: int | None, level: int) -> Mosaic:

@@ -8,13 +8,12 @@ was interrupted has none), it is rebuilt from the subblocks, each of which carri
 from __future__ import annotations
 
 import struct
-import warnings
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.czi.directory_entries import entry_size
 from intake_img.formats.czi.index import Directory, parse_directory
 from intake_img.storage.files import ByteReader
@@ -91,7 +90,7 @@ def contents_of(source: ByteReader) -> Contents:
     if (attachments > 0 and _ATTACHMENTS not in found) or len(kept) < len(listed):
         lacking.append("attachments are lost, such as times")
     if lacking:
-        warnings.warn(f"{source.file}: {'; '.join(lacking)}", stacklevel=2)
+        warn(f"{source.file}: {'; '.join(lacking)}")
     xml = found[_METADATA].data if _METADATA in found else b""
     return Contents((major, minor), index, xml.decode("utf-8", "replace").strip("\0\ufeff \r\n"), kept)
 

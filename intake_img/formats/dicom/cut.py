@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.dicom.header import DicomHeader, text, whole_number
 from intake_img.storage.files import ByteReader
 
@@ -62,7 +61,7 @@ def with_held_frames(header: DicomHeader, source: ByteReader) -> DicomHeader:
     if not held:
         raise FormatError(f"{header.file}: none of its {stated} frames is complete: it is truncated or damaged")
     others = "pixels of the others are 0 (valid_mask)" if "TotalPixelMatrixColumns" in header.item else "these are read"
-    warnings.warn(f"{header.file} was cut off: it holds {held} of {stated} frames; {others}", stacklevel=2)
+    warn(f"{header.file} was cut off: it holds {held} of {stated} frames; {others}")
     return replace(header, held=held, fragments=None if frames is None else tuple(tuple(f) for f in frames))
 
 
@@ -119,10 +118,9 @@ def _walked(source: ByteReader, start: int) -> _Walk | None:
             first = at + 8 + length
         at += 8 + length
     advice = "" if source.file.local else "; copy it to a local disk to find out"
-    warnings.warn(
+    warn(
         f"{source.file}: more than {most} fragments of pixels and no end of them in the last bytes: it may have been "
-        f"cut off{advice}",
-        stacklevel=2,
+        f"cut off{advice}"
     )
     return None
 

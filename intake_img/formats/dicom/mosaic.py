@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import struct
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from intake_img.errors import warn
 from intake_img.formats.base import StoredArray
 from intake_img.formats.dicom.header import DicomHeader, numbers, whole_number
 from intake_img.formats.dicom.slices import Slice, slice_of
@@ -37,10 +37,9 @@ def tiles_in(header: DicomHeader) -> int:
     side = math.ceil(math.sqrt(max(count, 0)))
     sizes = [whole_number(header.item, name) for name in ("Rows", "Columns")]
     if not 1 <= count <= _MOST or any(n % side or n < side for n in sizes) or header.ds.get("SamplesPerPixel") != 1:
-        warnings.warn(
+        warn(
             f"{header.file}: a mosaic of {count} slices (0: no private header counts them) does not fit its plane of "
-            f"{sizes[0]} x {sizes[1]}: it opens as one plane",
-            stacklevel=2,
+            f"{sizes[0]} x {sizes[1]}: it opens as one plane"
         )
         return 1
     return count

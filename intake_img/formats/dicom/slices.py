@@ -7,7 +7,6 @@ then of columns (x). SliceThickness is not a distance and is not used.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.errors import warn
 from intake_img.formats.dicom.header import numbers, text
 from intake_img.model.affine import Affine
 from intake_img.model.image import Coordinate
@@ -191,10 +191,9 @@ def volume_of(slices: Sequence[Slice], name: str, spare: str = "i") -> SlicedVol
         for k, s in enumerate(sorted(stack, key=ranks)):
             grid[k][z] = s
     if any(s is None for row in grid for s in row):
-        warnings.warn(
+        warn(
             f"{name}: {sum(map(len, stacks))} frames at {len(stacks)} positions do not make {most} whole volumes; "
-            "missing frames read as 0",
-            stacklevel=2,
+            "missing frames read as 0"
         )
     return _placed(grid, axis, coords, places)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.base import Format, Handle, NoOptions, RawArray
 from intake_img.formats.cut_off import leading_part
 from intake_img.formats.dm.axes import axis_facts, letters
@@ -77,7 +76,7 @@ class _DmHandle(Handle):
             parts = [_held(found, self.source.size) for found in self.images]
             self.images, notes = [found for found, _ in parts], [note for _, note in parts if note]
             lost = "tags that follow the pixels, and other images, are lost"
-            warnings.warn(f"{file} was cut off: {'; '.join([*notes, lost])}", stacklevel=2)
+            warn(f"{file} was cut off: {'; '.join([*notes, lost])}")
 
     @property
     def scene_names(self) -> Sequence[str]:

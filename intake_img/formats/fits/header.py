@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.storage.files import ByteReader
 from intake_img.storage.inflated import Inflated
 
@@ -87,7 +86,7 @@ def hdus(source: ByteReader) -> list[Hdu]:
         except FormatError as exc:
             if not found:
                 raise
-            warnings.warn(f"{exc}; the {len(found)} parts of the file before it are read", stacklevel=2)
+            warn(f"{exc}; the {len(found)} parts of the file before it are read")
             break
         if not cards:
             break

@@ -12,14 +12,13 @@ import itertools
 import math
 import re
 import uuid
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError, MissingExtraError
+from intake_img.errors import FormatError, MissingExtraError, warn
 from intake_img.formats.base import RawArray, StoredArray
 from intake_img.formats.h5.file import H5File, h5py_module, item_at
 from intake_img.model.chunks import Region
@@ -150,9 +149,8 @@ def _check_elsewhere(h5: H5File, path: str, layout: _Layout) -> None:
         )
     lost = [name for name in set(layout.elsewhere) if "%" not in name and not h5.file.sibling(name).exists()]
     if lost:
-        warnings.warn(
-            f"{h5.file}: {len(lost)} files with pixels of {path} are missing ({lost[0]}): these read as the fill value",
-            stacklevel=2,
+        warn(
+            f"{h5.file}: {len(lost)} files with pixels of {path} are missing ({lost[0]}): these read as the fill value"
         )
 
 

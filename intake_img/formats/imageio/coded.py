@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import io
 import threading
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError, TooLargeError
+from intake_img.errors import FormatError, TooLargeError, warn
 from intake_img.formats.base import Handle, PlaneArray, StoredArray
 from intake_img.formats.imageio.boxes import JXL, box, boxes, check_whole, pixels_of, text_of
 from intake_img.formats.imageio.containers import xmp_record
@@ -72,9 +71,7 @@ class CodedHandle(Handle):
         pi_heif = imported("pi_heif", "heif", "reading HEIF")
         found = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
         if len(found) > 1 and "pictures" not in self.header:
-            warnings.warn(
-                f"{self.source.file} holds {len(found)} pictures: the primary one alone is read", stacklevel=2
-            )
+            warn(f"{self.source.file} holds {len(found)} pictures: the primary one alone is read")
         width, height = found.size
         self._check(width * height * 4, len(data))
         depth = int(found.info.get("bit_depth", 8))

@@ -9,14 +9,13 @@ import io
 import math
 import struct
 import threading
-import warnings
 from collections.abc import Iterator
 from functools import cache, cached_property
 from typing import IO, Any
 
 import numpy as np
 
-from intake_img.errors import FormatError, TooLargeError
+from intake_img.errors import FormatError, TooLargeError, warn
 from intake_img.formats.imageio import containers as _containers
 from intake_img.formats.imageio.boxes import kind_of_boxes
 from intake_img.formats.imageio.containers import ContainerFacts
@@ -103,9 +102,7 @@ class Frames:
         with self._view() as view:
             facts = _WALKS[self.kind](view)
         if facts.pictures > 1:
-            warnings.warn(
-                f"{self.source.file} holds {facts.pictures} pictures: the first one alone is read", stacklevel=2
-            )
+            warn(f"{self.source.file} holds {facts.pictures} pictures: the first one alone is read")
         if self.kind == "jpeg" and facts.depth != 8:
             raise FormatError(f"a JPEG of {facts.depth} bits is not read: convert it to .tif or 16-bit .png")
         return facts
@@ -114,7 +111,7 @@ class Frames:
         """Warn if a PBM is followed by another one."""
         stop = _containers.pbm_end(self._range(0, min(_HEAD, self.source.size)))
         if stop is not None and self._range(stop, min(2, max(0, self.source.size - stop))) == b"P4":
-            warnings.warn(f"{self.source.file} holds several pictures: the first one alone is read", stacklevel=2)
+            warn(f"{self.source.file} holds several pictures: the first one alone is read")
 
     def _range(self, at: int, count: int) -> bytes:
         if self._bytes is not None:
@@ -412,10 +409,9 @@ class Plain:
             at = found[-1].stop
         kinds = {(raw.shape, raw.dtype, raw.maxval) for raw in found}
         if len(kinds) > 1:
-            warnings.warn(
+            warn(
                 f"{self.source.file} holds {len(found)} images of {len(kinds)} sizes or ranges of values: the first "
-                "one alone is read; split the file to read the others",
-                stacklevel=2,
+                "one alone is read; split the file to read the others"
             )
             return found[:1]
         return found

@@ -6,13 +6,12 @@ Format: Bitplane, "Imaris 5.5 file format description", https://imaris.oxinst.co
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.format_source import source_of
@@ -56,7 +55,7 @@ class _ImsHandle(H5Handle):
         if (channels := channels_of(self.info, self.paths[level].shape[1])) is not None:
             facts.coords["c"] = channels
         if lost := int(np.sum(self.paths[level] == None)):  # noqa: E711  (of each place)
-            warnings.warn(f"{self.h5.file}: {lost} channels of time points are missing: they read as 0", stacklevel=2)
+            warn(f"{self.h5.file}: {lost} channels of time points are missing: they read as 0")
         return Image.single(self.pixels(level), facts.axes, header=self.header, **facts.facts)
 
 
@@ -108,7 +107,7 @@ def _size(f: Any, paths: np.ndarray, stated: list[int]) -> tuple[int, ...]:
     sizes = [int(number_of(own, name, 0)) for name in _SIZES]
     sizes = [n or (stated[k] if stated else 0) for k, n in enumerate(sizes)]
     if any(n > m for n, m in zip(sizes, shape, strict=True)):
-        warnings.warn(f"{f.filename}: {path} is smaller than the image is said to be", stacklevel=2)
+        warn(f"{f.filename}: {path} is smaller than the image is said to be")
     return tuple(min(n, m) if n > 0 else m for n, m in zip(sizes, shape, strict=True))
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import bz2
 import math
-import warnings
 import zlib
 from itertools import product
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.klb.header import BZIP2, HEADER_SIZE, PLAIN, ZLIB, KlbHeader, fixed_part
 from intake_img.formats.volumes import unsealed
@@ -80,10 +79,9 @@ class KlbHandle(Handle):
         if not rows or axis > 2:
             raise FormatError(f"{self.source.file} holds {held} of {count} blocks: it is truncated or damaged")
         there = rows * self.block[axis]
-        warnings.warn(
+        warn(
             f"{self.source.file} holds {there} of {self.shape[axis]} along {'tczyx'[axis]!r}: it was cut off, or its "
-            "table of blocks is damaged",
-            stacklevel=2,
+            "table of blocks is damaged"
         )
         self.shape = (*self.shape[:axis], there, *self.shape[axis + 1 :])
         self.record_size = 0

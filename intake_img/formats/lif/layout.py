@@ -7,7 +7,6 @@ Format: Leica Microsystems, "Leica Image File Formats" (``DimensionDescription``
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -15,7 +14,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.base import StoredArray
 from intake_img.formats.lif.memory_blocks import FileBlock, PictureBlock
 from intake_img.model.chunks import Region
@@ -87,7 +86,7 @@ def fitted(layout: LifLayout, size: int, what: str) -> LifLayout:
     if layout.span <= size:
         return layout
     held = (size - inner) // outer.stride + 1
-    warnings.warn(f"{what}: only {held} of {outer.size} along {outer.axis!r} were recorded", stacklevel=2)
+    warn(f"{what}: only {held} of {outer.size} along {outer.axis!r} were recorded")
     return replace(layout, dimensions=(replace(outer, size=held), *layout.dimensions[1:]))
 
 
@@ -105,10 +104,9 @@ def _check_steps(layout: LifLayout, size: int, what: str) -> None:
         span += reach
     largest, reach = max(steps, default=(size, 0))
     if gap or size - max(layout.span, largest + reach) >= largest:
-        warnings.warn(
+        warn(
             f"{what}: the axes {layout.axes} of {layout.shape} elements leave out much of its {size} bytes of pixels: "
-            "its description may be damaged",
-            stacklevel=3,
+            "its description may be damaged"
         )
 
 

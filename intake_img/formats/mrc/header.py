@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from intake_img.errors import warn
 from intake_img.formats.volumes import unsealed
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
@@ -82,7 +82,7 @@ def image_of(pixels: Pixels, axes: str, header: np.void, text: bytes) -> Image:
     steps = {a: known_spacing(c / n) for a, c, n in zip("xyz", cell, counts, strict=True) if a in axes and n > 0}
     spacing = {a: step for a, step in steps.items() if step is not None}
     if any(c < 0 for c in cell):
-        warnings.warn(f"the cell is {cell} Å: its negative lengths are left out", stacklevel=2)
+        warn(f"the cell is {cell} Å: its negative lengths are left out")
     starts = {"xyz"[k - 1]: n for k, n in zip(_map_axes(header), header["nstart"].tolist(), strict=True)}
     stated = dict(zip("xyz", header["origin"].tolist(), strict=True))
     if not any(stated.values()) or not all(map(math.isfinite, stated.values())):

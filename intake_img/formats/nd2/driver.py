@@ -5,7 +5,6 @@ The library nd2 parses the metadata; frames are read by region, straight from th
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.nd2.describe import axis_facts, loops_of, pixel_size
@@ -47,7 +46,7 @@ class _Nd2Handle(Handle):
         present = self.chunks.frames
         self.loops, fault = loops_of(self.experiment, self.attributes.sequenceCount, present, self.chunks.mapped)
         if fault:
-            warnings.warn(f"{file}: {fault}", stacklevel=2)
+            warn(f"{file}: {fault}")
 
     def _parse(self) -> None:
         nd2 = imported("nd2", "nd2", "reading Nikon ND2")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.ndtiff.index import IndexEntry, parse_index, rebuilt_index, summary_of
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader, File
@@ -107,7 +106,7 @@ class Resolution:
         return held
 
     def _warn(self, what: str) -> None:
-        warnings.warn(f"{self.folder}: {what}; the existing images are opened", stacklevel=2)
+        warn(f"{self.folder}: {what}; the existing images are opened")
 
     @cached_property
     def axes(self) -> dict[str, str]:

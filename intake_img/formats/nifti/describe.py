@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from intake_img.errors import warn
 from intake_img.formats.nifti.header import DATATYPES, SPACES, UNITS, matrix_of, sizes_of
 from intake_img.formats.volumes import unsealed
 from intake_img.model.affine import AFFINE_AXES, Affine
@@ -79,7 +79,7 @@ def _placed(image: Image, header: np.void, kind: str) -> Image:
     try:
         affine = Affine(matrix, "RAS+", unit)
     except ValueError as exc:
-        warnings.warn(f"the matrix of the header is left out: {exc}", stacklevel=2)
+        warn(f"the matrix of the header is left out: {exc}")
         return image
     image = image.placed(replace(affine, grid=_grid(image, affine)))
     first = Coordinate((), np.asarray(0.0), {"units": unit} if unit else {})
@@ -97,7 +97,7 @@ def _grid(image: Image, affine: Affine) -> dict[str, tuple[float, float]]:
             grid[axis] = (0.0, stated)
             continue
         why = f"pixels along {axis} are {stated:g} long by pixdim, and {length:g} by the matrix, which is believed"
-        warnings.warn(why, stacklevel=2)
+        warn(why)
     return grid
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import CannotWriteError, FormatError
+from intake_img.errors import CannotWriteError, FormatError, warn
 from intake_img.formats.base import Format, Handle
 from intake_img.formats.compression import level_of_name
 from intake_img.formats.fields import pixels_beside
@@ -157,7 +156,7 @@ def _offset(header: np.void, kind: str) -> int:
     if kind != "nifti":
         return int(stated)
     if 0 < stated < header.dtype.itemsize:
-        warnings.warn(f"the header states that pixels begin within it, at byte {stated:.0f}", stacklevel=2)
+        warn(f"the header states that pixels begin within it, at byte {stated:.0f}")
     return int(stated) or header.dtype.itemsize + 4
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from intake_img.errors import warn
 from intake_img.formats.nrrd.header import SPACES, NrrdHeader
 from intake_img.formats.volumes import placed_by, unsealed
 from intake_img.model.affine import Space
@@ -139,7 +139,7 @@ def _placed(image: Image, header: NrrdHeader, axes: list[_Axis]) -> Image:
     origin = (header.vectors("space origin") or [None])[0] or [np.nan] * width
     units = header.quoted("space units")
     if len(set(units[:width])) > 1:
-        warnings.warn(f"the space has several units, {units}: none is believed", stacklevel=2)
+        warn(f"the space has several units, {units}: none is believed")
         units = []
     signs = np.array([flip, 1.0, 1.0])[:width]
     directions = [np.array((a.vector or [])[:width]) * signs for a in spatial]
@@ -176,5 +176,5 @@ def _labels(header: NrrdHeader, pixels: Pixels) -> dict[str, Any]:
         if len(set(facts["Layer"])) > 1:
             attrs["label_layers"] = [int(v or 0) for v in facts["Layer"]]
     except ValueError:
-        warnings.warn("the values of segments are not numbers: left out", stacklevel=2)
+        warn("the values of segments are not numbers: left out")
     return attrs

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.format_source import source_of
 from intake_img.formats.oif.acquisition_files import FolderStore, StreamStore
@@ -47,16 +46,16 @@ class _OifHandle(Handle):
         if self.store.cut:
             held = sum(len(group.files) for group in self.groups)
             said = f"{file} was cut off: {held} of its planes are read, those of complete steps of the outermost axis"
-            warnings.warn(said, stacklevel=3)
+            warn(said)
             return
         for group in self.groups:
             if group.missing:
-                warnings.warn(f"{file}: {group.missing} of its planes are missing and shown as 0", stacklevel=3)
+                warn(f"{file}: {group.missing} of its planes are missing and shown as 0")
         first = self.groups[0]
         for axis, numbers in [] if first.reference else zip(first.letters, first.numbers, strict=True):
             if (plan := planned(self.store.main, axis)) > (found := len(numbers)):
                 text = f"{file}: its settings tell of {plan} planes along {letter_of(axis)}, but there are {found}"
-                warnings.warn(text, stacklevel=3)
+                warn(text)
 
     @property
     def scene_names(self) -> Sequence[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import StoredArray
 from intake_img.formats.omezarr import metadata as ngff
@@ -190,10 +189,9 @@ class StoreImages(StoreHandle):
             return None
         arrays, record = ours
         if region := attributes[OURS].get(FILLING):
-            warnings.warn(
+            warn(
                 f"{self.file}: the region {region} is being written now, or its write was killed: it may hold old and "
-                "new pixels; write it again",
-                stacklevel=2,
+                "new pixels; write it again"
             )
         growth = growth_of(attributes[OURS])
         image = self._native(entry, attributes, level) if level else Image({})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.omezarr import metadata as ngff
 from intake_img.formats.omezarr.contents import data_arrays, fitting, labels_of, sizes_of
 from intake_img.formats.omezarr.handle import StoreHandle
@@ -102,10 +101,9 @@ def _present(handle: StoreHandle, named: Sequence[StoreScene], lost: Sequence[st
         raise FormatError(
             f"{handle.file}: none of the images that the metadata name exists: missing are {shown}; copy it again"
         )
-    warnings.warn(
+    warn(
         f"{handle.file}: {len(missing)} of the wells and images that the metadata name do not exist and are left out: "
-        f"{shown}",
-        stacklevel=2,
+        f"{shown}"
     )
     return scenes
 

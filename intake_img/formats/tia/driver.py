@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import struct
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.base import Format, Handle, NoOptions
 from intake_img.formats.cut_off import leading_part
 from intake_img.formats.format_source import source_of
@@ -56,7 +55,7 @@ class _TiaHandle(Handle):
         except FileNotFoundError:
             return b""
         except FormatError as exc:
-            warnings.warn(f"{self.file}: the conditions in {file.name} are left out: {exc}", stacklevel=2)
+            warn(f"{self.file}: the conditions in {file.name} are left out: {exc}")
             return b""
 
     @property
@@ -102,15 +101,15 @@ class _TiaHandle(Handle):
             said = (
                 f"{file} was cut off: it holds {held} of {recorded} elements; complete steps of its outermost dimension"
             )
-            warnings.warn(f"{said} are read", stacklevel=3)
+            warn(f"{said} are read")
         elif lacking:
-            warnings.warn(f"{file}: {lacking} elements beside {held} were not recorded: 0 where shown", stacklevel=3)
+            warn(f"{file}: {lacking} elements beside {held} were not recorded: 0 where shown")
 
     def _conditions(self, number: int) -> dict[str, str]:
         try:
             return conditions(self.description, self.numbers[number])
         except FormatError as exc:
-            warnings.warn(f"{self.file}: {exc}; it is left out", stacklevel=2)
+            warn(f"{self.file}: {exc}; it is left out")
             return {}
 
     def close(self) -> None:

@@ -10,13 +10,13 @@ pixel only where that is below 10 µm, finer than printers and monitors resolve;
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_img.errors import warn
 from intake_img.formats.tif.ome import OmeImage
 from intake_img.formats.tif.ycbcr import becomes_rgb
 from intake_img.model.axes import RGB
@@ -252,7 +252,7 @@ def _lsm(facts: Mapping[str, Any], sizes: Mapping[str, int]) -> TiffFacts:
     units["t"] = "s"
     for name in ("ChannelColors", "TimeStamps"):
         if facts.get(f"Offset{name}", 0) >= 8 and name not in facts:
-            warnings.warn(f"the LSM's {name} cannot be read: the file is damaged there", stacklevel=2)
+            warn(f"the LSM's {name} cannot be read: the file is damaged there")
     colours = facts.get("ChannelColors") or {}
     names = [str(n) for n in colours.get("ColorNames", ())] if isinstance(colours, Mapping) else []
     names = names if len(names) == sizes.get("c", 1) and all(names) else []

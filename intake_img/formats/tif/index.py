@@ -11,7 +11,6 @@ import logging
 import math
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.tif.ycbcr import becomes_rgb, colour_decoder
 from intake_img.storage.files import ByteReader, File
 
@@ -392,7 +391,7 @@ def _completed(
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=2)
+    warn(text)
 
 
 def _plain_counts(

@@ -13,12 +13,11 @@ import math
 import os
 import re
 import struct
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.palettes import palette_attrs
 from intake_img.formats.tif.counted import counted, interrupted, planes_held, shortened, stack_of, whole_pages
 from intake_img.formats.tif.dialects.evidence import View
@@ -125,7 +124,7 @@ class _Parser:
         return self.members[file.path]
 
     def warn(self, text: str) -> None:
-        warnings.warn(f"{self.file}: {text}", stacklevel=2)
+        warn(f"{self.file}: {text}")
 
     def scenes(self) -> list[TiffScene]:
         with listening() as self.errors:

@@ -7,14 +7,13 @@ promises and the files do not hold is left out with a warning.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.tif.index import StoredPages
 from intake_img.formats.tif.ome import OmeDocument, OmeImage, TiffData
 from intake_img.storage.files import File
@@ -61,7 +60,7 @@ def assembled(
         found.append((ome, _array(ome, pages, key, files)))
     planes.report()
     if found and empty:
-        warnings.warn(f"{file}: {no_planes(empty)}", stacklevel=2)
+        warn(f"{file}: {no_planes(empty)}")
     return found
 
 
@@ -132,10 +131,9 @@ class _Planes:
     def report(self) -> None:
         missing = sorted(name for name, tif in self.members.items() if tif is None)
         if missing:
-            warnings.warn(
+            warn(
                 f"{self.file} is part of a set of files, of which {len(missing)} are missing: {_listed(missing)}; put "
-                "all of them into one folder",
-                stacklevel=2,
+                "all of them into one folder"
             )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from intake_img.errors import warn
 from intake_img.formats.chunked import file_json
 from intake_img.formats.wkw.cubes import HEADER, header_of
 from intake_img.storage.files import File
@@ -100,7 +100,7 @@ def _described(dataset: File, about: Mapping[str, Any]) -> list[WkwLayer]:
             )
     if others and found:
         left_out = ", ".join(others)
-        warnings.warn(f"{dataset}: layers of other formats are left out: {left_out}; open their folders", stacklevel=2)
+        warn(f"{dataset}: layers of other formats are left out: {left_out}; open their folders")
     return found
 
 
@@ -129,10 +129,9 @@ def _box(entry: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]] | 
 
 def _checked_box(dataset: File, entry: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     if (box := _box(entry)) is None:
-        warnings.warn(
+        warn(
             f"{dataset}: the boundingBox of the layer {entry['name']!r} is missing or damaged: its cubes are opened "
-            "completely, with their margins",
-            stacklevel=2,
+            "completely, with their margins"
         )
     return box
 

@@ -6,12 +6,12 @@ Channels are interleaved; frames follow for each slice, slices for each volume.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intake_img.errors import warn
 from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.facts import TiffFacts
 from intake_img.model.units import known_spacing
@@ -46,10 +46,9 @@ def scanimage(view: View) -> TiffFacts:
     saved = [int(n) for n in np.ravel(settings.get("SI.hChannels.channelSave", ())) if _number(n)]
     pages = len(view.stored.pages)
     if len(saved) > 1 and pages % len(saved):
-        warnings.warn(
+        warn(
             f"{view.tif.filename}: its {pages} pages are not a multiple of its {len(saved)} channels: the pages "
-            "are read one after the other",
-            stacklevel=2,
+            "are read one after the other"
         )
     slices, frames, volumes = _counts(settings, pages, max(len(saved), 1))
     spacing = {} if settings.get("SI.hRoiManager.mroiEnable") else _pixels(settings, view)
