@@ -259,7 +259,7 @@ def test_what_netcdf_makes_of_lists_of_one(tmp_path):
     ds.to_netcdf(tmp_path / "a.nc")
     with xr.open_dataset(tmp_path / "a.nc") as back:
         assert back.img.scenes == ds.img.scenes == ["Position 7"]
-        assert stated_colors(back["image"]) == stated_colors(ds["image"]) == {"DAPI": "#0000FF"}
+        assert stated_colors(back["image"]) == stated_colors(ds["image"]) == {0: "#0000FF"}
         assert (back.img.spacing, back.img.units, back.img.channels) == ({"x": 0.5}, {"x": "µm"}, ["DAPI"])
 
 
@@ -457,11 +457,15 @@ def test_default_colours_differ():
         ({"q": 1}, AxesError, "q=1 is not a position"),
         ({"c": 1}, AxesError, "channel="),
         ({"t": 5}, IndexError, "t=5 is out of range: the axis has 2"),
-        ({"channel": "Cy5"}, KeyError, "DAPI, GFP"),
+        ({"channel": "Cy5"}, AxesError, "there is no channel 'Cy5'; the image has 'DAPI', 'GFP'"),
         ({"projection": "median"}, ValueError, "expected one of max"),
         ({"projection": "max", "z": 1}, AxesError, "z is given too"),
         ({"variable": "nothing"}, KeyError, "it has image, cells"),
         ({"labels": "nothing"}, KeyError, "it has image, cells"),
+        ({"channel": []}, ValueError, "expected a channel or several"),
+        ({"colors": {"GFP": "red", "Cy5": "blue"}}, AxesError, r"colors\['Cy5'\]: there is no channel 'Cy5'"),
+        ({"limits": {2: (0, 1)}}, AxesError, r"limits\[2\]: there is no channel 2"),
+        ({"colors": {"GFP": "red", 1: "blue"}}, AxesError, "names the channel 'GFP' twice"),
         ({"colors": ["red"]}, ValueError, "1 colours, but 2 channels"),
     ],
 )

@@ -108,7 +108,7 @@ def test_numbers_and_thresholds_of_channels():
     assert float(image.img.threshold_values("mean", per=None)) == 11.5
     with pytest.raises(ValueError, match="lacks a number for the channel 'b'"):
         image.img.threshold({"a": 1})
-    with pytest.raises(ValueError, match="'d': expected 'a', 'b'"):
+    with pytest.raises(ValueError, match="no channel 'd'; the image has 'a', 'b'"):
         image.img.threshold({"d": 1})
     ds = image.to_dataset().img.threshold()
     assert list(ds) == ["image", "mask"]

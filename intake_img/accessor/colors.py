@@ -23,6 +23,7 @@ __all__ = [
     "label_colors",
     "legible",
     "limits_of",
+    "of_layers",
     "overlaid",
     "stated_colors",
     "tinted",
@@ -57,8 +58,8 @@ def is_rgb(names: Sequence[str]) -> bool:
     return tuple(names) in (RGB[:3], RGB)
 
 
-def stated_colors(array: xr.DataArray) -> Mapping[str, Any] | None:
-    """Return the colours that the file names for its channels, if any."""
+def stated_colors(array: xr.DataArray) -> Mapping[int, Any] | None:
+    """Return the colours that the file states for its channels, by number, if any."""
     if "c" not in array.coords:
         return None
     coord = array.coords["c"]
@@ -68,7 +69,14 @@ def stated_colors(array: xr.DataArray) -> Mapping[str, Any] | None:
     stated = [stated] if isinstance(stated, str) else stated
     if isinstance(stated, Mapping) or len(stated) != coord.size:
         return None
-    return {channel_name(n): _hash(c) for n, c in zip(np.atleast_1d(coord.values), stated, strict=True) if c}
+    return {k: _hash(c) for k, c in enumerate(stated) if c}
+
+
+def of_layers(given: Any, numbers: Sequence[int]) -> Any:
+    """Return a mapping from numbers of channels as one from the layers of a picture; anything else unchanged."""
+    if not isinstance(given, Mapping):
+        return given
+    return {layer: given[number] for layer, number in enumerate(numbers) if number in given}
 
 
 def _hash(color: Any) -> Any:
@@ -107,15 +115,15 @@ def tints(colors: Any, names: Sequence[str]) -> list[Any]:
 
     Parameters
     ----------
-    colors : sequence or mapping of names to colours, optional
-        Colours of matplotlib; `default_colors` for channels without one.
+    colors : sequence or mapping of layers to colours, optional
+        Colours of matplotlib; `default_colors` for layers without one.
     names : sequence of str
     """
     default = default_colors(names)
     if colors is None:
         chosen: list[Any] = list(default)
     elif isinstance(colors, Mapping):
-        chosen = [colors.get(name, fallback) for name, fallback in zip(names, default, strict=True)]
+        chosen = [colors.get(layer, fallback) for layer, fallback in enumerate(default)]
     else:
         given = [colors] if isinstance(colors, str) else list(colors)
         if len(given) < len(names):
@@ -144,7 +152,7 @@ def limits_of(
     names : sequence of str
         A name for each layer.
     limits : (float, float), mapping, or None
-        Values for all layers, or for each by name or number; other layers use `percentiles`.
+        Values for all layers, or for some by number; other layers use `percentiles`.
     percentiles : (float, float)
     """
     if is_rgb(names) and limits is None and stack.dtype.kind == "u":  # together, or the colours would change
@@ -152,7 +160,7 @@ def limits_of(
         return [(0.0, float(top or 1))] * len(stack)
     found = []
     for n, layer in enumerate(stack):
-        given = limits.get(names[n], limits.get(n)) if isinstance(limits, Mapping) else limits
+        given = limits.get(n) if isinstance(limits, Mapping) else limits
         found.append((float(given[0]), float(given[1])) if given is not None else _stretched(layer, percentiles))
     return found
 

@@ -309,7 +309,7 @@ class ImgAccessor(Processing):
         Parameters
         ----------
         channel : int, str, or sequence of these, optional
-            Channels to show, by number or name; all by default.
+            Channels to show, by name or number; all by default.
         variable : str, optional
             Which variable of a Dataset; ``image`` by default. A variable whose ``attrs["kind"]`` is ``"labels"`` gets a
             colour for each label, and none for the background, 0.
@@ -322,10 +322,10 @@ class ImgAccessor(Processing):
             separately. Images with the channels R, G, B are not stretched.
         limits : (float, float), or mapping of channel to (float, float), optional
             The values that are mapped to black and to full colour, instead of `percentiles`.
-        colors : sequence, or mapping of channel name to colour, optional
-            Colours of matplotlib. By default the colours in the file (``attrs["color"]`` of the coordinate ``c``), else
-            colours that the channel names suggest (DAPI blue, GFP green, ...), else a palette; grey for a single
-            channel.
+        colors : sequence, or mapping of channel to colour, optional
+            Colours of matplotlib, in the order in which channels are shown, or by name or number. By default the
+            colours in the file (``attrs["color"]`` of the coordinate ``c``), else colours that the channel names
+            suggest (DAPI blue, GFP green, ...), else a palette; grey for a single channel.
         labels : str, optional
             Name of a variable of labels to draw over the image.
         scale_bar : bool

@@ -72,7 +72,7 @@ def _layers(name: str, arrays: list[xr.DataArray], alone: bool) -> list[LayerDat
         last = (*(a for a in first.dims if a != "c"), "c")
         return [_layer(name, [a.transpose(*last) for a in arrays], None, False)]
     stated = stated_colors(first) or {}
-    colors = [stated.get(n) or c for n, c in zip(names, default_colors(names), strict=True)]
+    colors = [stated.get(k) or c for k, c in enumerate(default_colors(names))]
     titles = names if alone else [f"{name} {n}" for n in names]
     return [_layer(titles[k], [a.isel(c=k) for a in arrays], colors[k], False) for k in range(len(names))]
 

@@ -11,13 +11,23 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from intake_img.accessor.channels import by_number, channel_number
 from intake_img.accessor.colors import channel_name, is_rgb
 from intake_img.accessor.variables import first_image
 from intake_img.errors import AxesError
 from intake_img.model.axes import RGB, spell
 from intake_img.model.variables import kind_of
 
-__all__ = ["is_labels", "layers_of", "names_of", "pick_channels", "plane_of", "position_on", "variable_of"]
+__all__ = [
+    "is_labels",
+    "layers_of",
+    "names_of",
+    "per_channel",
+    "pick_channels",
+    "plane_of",
+    "position_on",
+    "variable_of",
+]
 
 _PROJECTIONS = ("max", "min", "mean", "sum")
 _MAX_SIDE = 2048  # pixels: more than a figure shows
@@ -41,16 +51,42 @@ def is_labels(array: xr.DataArray) -> bool:
     return kind_of(array.attrs, array.dtype) == "labels"
 
 
-def pick_channels(array: xr.DataArray, channel: Any) -> xr.DataArray:
-    """Return the channels given by name or number; None for all."""
+def pick_channels(array: xr.DataArray, channel: Any) -> tuple[xr.DataArray, list[int]]:
+    """Return the channels given by name or number (None for all), and their numbers.
+
+    Without names they are named by their numbers. Without an axis ``c`` there is one channel, or those of the colour
+    samples.
+    """
+    every = list(range(_channels_of(array).size))
     if channel is None:
-        return array
+        return _numbered(array), every
     if "c" not in array.dims:
         raise AxesError(
             f"channel={channel!r}: the image has no channels, its axes are {spell(tuple(map(str, array.dims)))!r}"
         )
     wanted = [channel] if np.ndim(channel) == 0 else list(channel)
-    return array.isel(c=[position_on(array, "c", key) for key in wanted])
+    if not wanted:
+        raise ValueError(f"channel={channel!r}: expected a channel or several; None shows all")
+    numbers = [channel_number(array, key) for key in wanted]
+    return _numbered(array).isel(c=numbers), every if _colour_axis(array) else numbers
+
+
+def per_channel(what: str, given: Any, array: xr.DataArray) -> Any:
+    """Return a mapping from channels, by name or number, as one from their numbers; anything else unchanged."""
+    return by_number(what, given, _channels_of(array)) if isinstance(given, Mapping) else given
+
+
+def _numbered(array: xr.DataArray) -> xr.DataArray:
+    named = "c" not in array.dims or "c" in array.coords
+    return array if named else array.assign_coords(c=range(array.sizes["c"]))
+
+
+def _channels_of(array: xr.DataArray) -> xr.DataArray:
+    """Return an array of the channels, or of the colour samples, which are layers of a picture, with their names."""
+    if _colour_axis(array):
+        return xr.DataArray(np.zeros(3), {"c": list(RGB[:3])}, ["c"])
+    names = {"c": np.atleast_1d(array["c"].values)} if "c" in array.coords else None
+    return xr.DataArray(np.zeros(array.sizes.get("c", 1)), names, ["c"])
 
 
 def plane_of(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.colors import limits_of, overlaid, stated_colors, tinted, tints
+from intake_img.accessor.colors import limits_of, of_layers, overlaid, stated_colors, tinted, tints
 from intake_img.accessor.picture_planes import layers_of, names_of, pick_channels, plane_of, variable_of
 from intake_img.accessor.plot import matplotlib_pyplot
 from intake_img.errors import AxesError
@@ -45,11 +45,12 @@ def plot_plate(
         _, ax = plt.subplots(
             figsize=(max(3.0, 0.45 * shape[1] + 1.2), max(2.0, 0.45 * shape[0] + 0.8)), layout="constrained"
         )
+    picked, numbers = pick_channels(array, channel)
     if isinstance(show, str) and show == "thumbnail":
-        chosen = pick_channels(array, channel)
-        _draw_pictures(ax, shape, _pictures(chosen, wells, projection, limits, size))
+        colors = of_layers(stated_colors(array), numbers)
+        _draw_pictures(ax, shape, _pictures(picked, wells, projection, limits, size, colors))
     else:
-        values, title = _numbers(array if channel is None else pick_channels(array, channel), show)
+        values, title = _numbers(picked, show)
         _draw_numbers(ax, _table(shape, wells, values), limits, cmap, title)
     ax.set_xticks(range(shape[1]), [str(c + 1) for c in range(shape[1])], fontsize=7)
     ax.set_yticks(range(shape[0]), [row_letters(r) for r in range(shape[0])], fontsize=7)
@@ -121,7 +122,12 @@ def _draw_numbers(ax: Any, table: np.ndarray, limits: Any, cmap: Any, title: str
 
 
 def _pictures(
-    array: xr.DataArray, wells: Mapping[tuple[int, int], list[int]], projection: str | None, limits: Any, size: int
+    array: xr.DataArray,
+    wells: Mapping[tuple[int, int], list[int]],
+    projection: str | None,
+    limits: Any,
+    size: int,
+    colors: Any,
 ) -> dict[tuple[int, int], np.ndarray]:
     """Return a picture of the first image of each well, all with the same contrast."""
     planes = {at: plane_of(array, projection, {"i": images[0]}, side=size)[0] for at, images in wells.items()}
@@ -130,7 +136,7 @@ def _pictures(
     names = names_of(first, len(next(iter(layers.values()))))
     pooled = np.concatenate(list(layers.values()), axis=1)
     ranges = limits_of(pooled, names, limits, _PERCENTILES)
-    tinge = tints(stated_colors(first), names)
+    tinge = tints(colors, names)
     return {
         at: overlaid([tinted(*each) for each in zip(stack, ranges, tinge, strict=True)], tinge)
         for at, stack in layers.items()

@@ -19,12 +19,21 @@ from intake_img.accessor.colors import (
     label_colors,
     legible,
     limits_of,
+    of_layers,
     overlaid,
     stated_colors,
     tinted,
     tints,
 )
-from intake_img.accessor.picture_planes import is_labels, layers_of, names_of, pick_channels, plane_of, variable_of
+from intake_img.accessor.picture_planes import (
+    is_labels,
+    layers_of,
+    names_of,
+    per_channel,
+    pick_channels,
+    plane_of,
+    variable_of,
+)
 from intake_img.errors import UnitsError
 from intake_img.model.datasets import spacing_of
 from intake_img.model.packages import imported
@@ -64,9 +73,10 @@ def plot(
     plt = matplotlib_pyplot()
     array = variable_of(obj, variable)
     categorical = is_labels(array)
-    if colors is None and not categorical:
-        colors = stated_colors(array)  # before selecting channels: in their order
-    plane, places = plane_of(pick_channels(array, channel), projection, indexers)
+    picked, numbers = pick_channels(array, channel)
+    colors = per_channel("colors", stated_colors(array) if colors is None else colors, array)
+    limits = per_channel("limits", limits, array)
+    plane, places = plane_of(picked, projection, indexers)
     frame = _frame(plane)
     stack = layers_of(plane)
     names = names_of(plane, stack.shape[0])
@@ -74,8 +84,8 @@ def plot(
         pictures = [label_colors(layer) for layer in stack]
         tinge: list[Any] = [(1.0, 1.0, 1.0)] * len(pictures)
     else:
-        tinge = tints(colors, names)
-        ranges = limits_of(stack, names, limits, percentiles)
+        tinge = tints(of_layers(colors, numbers), names)
+        ranges = limits_of(stack, names, of_layers(limits, numbers), percentiles)
         pictures = [tinted(*each) for each in zip(stack, ranges, tinge, strict=True)]
     titles: list[list[tuple[str, Any]]]
     if panels or categorical:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.accessor.colors import label_colors, limits_of, overlaid, stated_colors, tinted, tints
+from intake_img.accessor.colors import label_colors, limits_of, of_layers, overlaid, stated_colors, tinted, tints
 from intake_img.accessor.picture_planes import is_labels, layers_of, names_of, pick_channels, plane_of, variable_of
 
 __all__ = ["data_url", "png", "thumbnail"]
@@ -49,14 +49,14 @@ def thumbnail(
         If the image has no ``y`` or ``x``, or no pixels.
     """
     array = variable_of(obj, variable)
-    colors = stated_colors(array)
-    plane, _ = plane_of(pick_channels(array, channel), projection, {}, side=_READ * size)
+    picked, numbers = pick_channels(array, channel)
+    plane, _ = plane_of(picked, projection, {}, side=_READ * size)
     layers = layers_of(plane)
     if is_labels(array):
         shown = label_colors(layers[0])
         return _shrunk(shown[..., :3] * shown[..., 3:], size, smooth=False)
     names = names_of(plane, len(layers))
-    tinge = tints(colors, names)
+    tinge = tints(of_layers(stated_colors(array), numbers), names)
     limits = limits_of(layers, names, None, _PERCENTILES)
     pictures = [tinted(*each) for each in zip(layers, limits, tinge, strict=True)]
     return _shrunk(overlaid(pictures, tinge), size)

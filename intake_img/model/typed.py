@@ -117,7 +117,7 @@ LayerLike: TypeAlias = xr.DataArray | ArrayLike | str
 """An image of labels or intensities: an array, or the name of a variable."""
 Thresholds: TypeAlias = str | tuple[str, float] | Sequence[float] | Mapping[Any, Any] | Callable[..., Any] | None
 """Thresholds of channels: the name of a method, ``("fraction", f)``, numbers, or these by channel or pair."""
-Colors: TypeAlias = Mapping[str, str | Sequence[float]] | Sequence[str | Sequence[float]] | None
+Colors: TypeAlias = Mapping[int | str, str | Sequence[float]] | Sequence[str | Sequence[float]] | None
 """Colours of matplotlib: by the name of the channel, or in the order of the channels."""
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from intake_img.accessor.arguments import integer, number
+from intake_img.accessor.channels import by_number
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.inputs import ChannelImage, pixels_of
 from intake_img.errors import AxesError, MissingExtraError
@@ -216,8 +217,11 @@ def _limits(scene: ChannelImage, threshold: Any, means: np.ndarray, channels: np
     size = len(scene.channels)
     limits = np.full(size, np.nan)
     if isinstance(threshold, Mapping):
-        for name, value in threshold.items():
-            limits[scene.channel(name)] = number(f"threshold[{name!r}]", value)
+        named = {name: number(f"threshold[{name!r}]", value) for name, value in threshold.items()}
+        given = by_number("threshold", named, scene.image)
+        if missing := [name for k, name in enumerate(scene.channels) if k not in given]:
+            raise ValueError(f"threshold lacks a value for the channel {missing[0]!r}")
+        limits[list(given)] = list(given.values())
     elif isinstance(threshold, str):
         if threshold != "min":
             raise ValueError(f"threshold={threshold!r}: expected 'min', a percentile, or {{channel: value}}")

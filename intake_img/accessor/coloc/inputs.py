@@ -11,6 +11,7 @@ import xarray as xr
 
 from intake_img.accessor.alignment import aligned
 from intake_img.accessor.arguments import choice, number
+from intake_img.accessor.channels import channel_names, channel_number
 from intake_img.accessor.lengths import common_unit, in_common, length, position, unit_of, voxel_size
 from intake_img.accessor.processing.checks import real
 from intake_img.accessor.variables import lacking_plane
@@ -45,22 +46,11 @@ class ChannelImage:
     @property
     def channels(self) -> list[str | int]:
         """Names of the channels; their numbers if they have no names."""
-        if "c" in self.image.coords:
-            values = self.image["c"].values.tolist()
-            return [v if isinstance(v, int) else str(v) for v in values]
-        return list(range(self.image.sizes["c"]))
+        return channel_names(self.image)
 
     def channel(self, name: Any) -> int:
-        """Number of a channel given by name or number."""
-        names = self.channels
-        name = str(name) if isinstance(name, (float, np.floating)) else name  # a wavelength
-        if name in names:
-            if names.count(name) > 1:
-                raise AxesError(f"{names.count(name)} channels are named {name!r}: give the number instead")
-            return names.index(name)
-        if isinstance(name, (int, np.integer)) and -len(names) <= name < len(names):
-            return int(name) % len(names)
-        raise AxesError(f"there is no channel {name!r}; the image has {', '.join(map(repr, names))}")
+        """Number of a channel given by name or number; see `intake_img.accessor.channels`."""
+        return channel_number(self.image, name)
 
     def pairs(self, pairs: Any = None) -> list[tuple[int, int]]:
         """Pairs of channel numbers: all by default, in the image's order; or one pair; or a list of pairs."""

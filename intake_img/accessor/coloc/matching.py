@@ -226,7 +226,8 @@ def _present(scene: ChannelImage, blobs: pd.DataFrame, channels: Any) -> list[An
     for name in blobs["channel"].unique():
         value = name.item() if isinstance(name, np.generic) else name
         found[scene.channel(value)] = value
-    numbered = bool(found) and all(isinstance(v, int) for v in found.values())
+    texts = all(isinstance(name, str) for name in scene.channels)
+    numbered = texts and bool(found) and all(isinstance(v, int) for v in found.values())
     wanted = range(len(scene.channels)) if channels is None else map(scene.channel, checks.listed("channels", channels))
     return [found.get(k, k if numbered else scene.channels[k]) for k in sorted(set(wanted))]
 

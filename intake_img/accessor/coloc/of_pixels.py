@@ -297,7 +297,7 @@ class PixelColoc:
         return ccf(self._obj, pairs, axis=axis, limit=limit, units=units, mask=mask)
 
     def chromatic_shift(
-        self, reference: Channel = 0, *, upsample: int = 100, normalization: str | None = None
+        self, reference: Channel | None = None, *, upsample: int = 100, normalization: str | None = None
     ) -> xr.DataArray:
         """Estimate the displacement of each channel from a reference channel by phase correlation, with subpixel
         accuracy.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.accessor.arguments import number
+from intake_img.accessor.channels import by_number
 from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.kernels import conventions, packing, tables
 from intake_img.kernels.costes import costes, otsu
@@ -78,7 +79,8 @@ def parse_thresholds(given: Any, scene: ChannelImage, pairs: list[tuple[int, int
             f"{', '.join([*AUTOMATIC, 'otsu'])}, or a share of the maximum such as '15%'"
         )
     if isinstance(given, Mapping):
-        values = {scene.channel(k): _threshold(f"thresholds[{k!r}]", v) for k, v in given.items()}
+        named = {k: _threshold(f"thresholds[{k!r}]", v) for k, v in given.items()}
+        values = by_number("thresholds", named, scene.image)
         if missing := [c for pair in pairs for c in pair if c not in values]:
             raise ValueError(f"thresholds lack the channel {scene.channels[missing[0]]!r}, which is part of a pair")
         return tuple((values[a], values[b]) for a, b in pairs)

@@ -181,7 +181,7 @@ def chromatic_shift(obj: Any, *, reference: Any, upsample: int, normalization: s
     integer("upsample", upsample, 1)
     choice("normalization", normalization, (None, "phase"))
     scene = ChannelImage(obj)
-    fixed = scene.channel(reference)
+    fixed = 0 if reference is None else scene.channel(reference)
     sizes = [scene.image.sizes[a] for a in scene.lead]
     channels = len(scene.channels)
     out = np.zeros((*sizes, channels, len(scene.spatial)))

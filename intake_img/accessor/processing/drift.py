@@ -26,7 +26,7 @@ class Registrations:
     def measure_shifts(
         self,
         along: str = "t",
-        reference: int | float | str = 0,
+        reference: int | float | str | None = None,
         *,
         upsample: int = 10,
         normalization: str | None = None,
@@ -47,9 +47,10 @@ class Registrations:
         ----------
         along : str
             An axis that is not space.
-        reference : int, float or str
-            The image to move onto: an index along the axis (int), or a coordinate, such as the name of a channel; with
-            ``"previous"`` each image is compared with the one before, and their shifts are added up.
+        reference : int, float or str, optional
+            The image to move onto: an index along the axis (int), or a coordinate, or a channel by name or number; by
+            default the first. With ``"previous"`` each image is compared with the one before, and their shifts are
+            added up.
         upsample : int
             Shifts are found to a fraction ``1 / upsample`` of a pixel.
         normalization : {None, "phase"}
@@ -170,7 +171,7 @@ class Registrations:
     def register(
         self,
         along: str = "t",
-        reference: int | float | str = 0,
+        reference: int | float | str | None = None,
         *,
         upsample: int = 10,
         normalization: str | None = None,

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.arguments import neighbourhood
+from intake_img.accessor.channels import channel_number
 from intake_img.accessor.lengths import common_unit, step_of
 from intake_img.accessor.picture_planes import position_on
 from intake_img.accessor.processing.in_memory import each_shown, is_held
@@ -56,7 +57,7 @@ def chosen_images(array: xr.DataArray, along: Any, reference: Any, dims: Any, pl
     """Return the images that `Registrations.measure_shifts` compares."""
     array = at_place(array, along, place)
     previous = isinstance(reference, str) and reference == "previous"
-    index = None if previous else _index("reference", array, along, reference)
+    index = None if previous else 0 if reference is None else _index("reference", array, along, reference)
     axes = neighbourhood(array, dims)
     outer = tuple(str(d) for d in array.dims if d != along and d not in axes)
     return Images(array.transpose(*outer, along, *axes), outer, along, axes, index)
@@ -90,8 +91,8 @@ def _index(name: str, array: xr.DataArray, axis: str, key: Any) -> int:
     if isinstance(key, bool) or not isinstance(key, (int, float, str, np.number)):
         raise TypeError(f"{name}={key!r}: expected an index or a coordinate along {axis!r}")
     try:
-        return position_on(array, axis, key)
-    except (KeyError, IndexError) as exc:
+        return channel_number(array, key) if axis == "c" else position_on(array, axis, key)
+    except (AxesError, KeyError, IndexError) as exc:
         raise AxesError(f"{name}={key!r}: {exc.args[0]}") from exc
 
 

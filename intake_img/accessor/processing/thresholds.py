@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.accessor.arguments import axis_names, choice, integer, named, neighbourhood, number
+from intake_img.accessor.channels import by_number, channel_names
 from intake_img.accessor.lengths import pixels
 from intake_img.accessor.processing.checks import real, skimage_for
 from intake_img.accessor.processing.components import reached
@@ -66,7 +67,7 @@ class Thresholds:
         method : str, number or mapping
             ``otsu``, ``li``, ``triangle``, ``yen``, ``isodata``, ``mean``, ``minimum`` or ``multiotsu``, as
             ``threshold_...`` of `skimage.filters` for the complete image; a number; or numbers by channel, ``{"DAPI":
-            300, "GFP": 120}`` (by index, if channels have no names).
+            300, "GFP": 120}``.
         per : str, sequence of str or None
             Axes along which each position has its own threshold: ``"c"`` for each channel, ``"tc"`` for each channel of
             each time point, ``"tcz"`` for each plane; None: one threshold for all.
@@ -338,13 +339,11 @@ def _numbers(array: xr.DataArray, method: Any, name: str) -> np.ndarray:
             raise TypeError(_expected(name, method)) from None
     if "c" not in array.dims:
         raise AxesError(f"{name}={method!r} names channels, but the image has no axis 'c'")
-    channels = array["c"].values.tolist() if "c" in array.coords else list(range(array.sizes["c"]))
-    if unknown := [k for k in method if k not in channels]:
-        raise ValueError(f"{name} names the channel {unknown[0]!r}: expected {', '.join(map(repr, channels))}")
-    if missing := [c for c in channels if c not in method]:
+    given = by_number(name, {c: number(f"{name}[{c!r}]", v) for c, v in method.items()}, array)
+    if missing := [c for k, c in enumerate(channel_names(array)) if k not in given]:
         raise ValueError(f"{name} lacks a number for the channel {missing[0]!r}")
-    values = [number(f"{name}[{c!r}]", method[c]) for c in channels]
-    return _exact(values, array.dtype).reshape([len(channels) if d == "c" else 1 for d in array.dims])
+    values = [given[k] for k in range(len(given))]
+    return _exact(values, array.dtype).reshape([len(values) if d == "c" else 1 for d in array.dims])
 
 
 def _exact(numbers: list[float], dtype: np.dtype) -> np.ndarray:

@@ -36,7 +36,7 @@ def _run(arguments: argparse.Namespace) -> int:
     limits: Any = None if arguments.thresholds == "none" else arguments.thresholds
     with contextlib.suppress(TypeError, ValueError):
         limits = float(limits)
-    pairs = None if arguments.pair is None else [[_name(c) for c in pair] for pair in arguments.pair]
+    pairs = arguments.pair
     options = {"pairs": pairs, "thresholds": limits, "mask": arguments.mask}
     if arguments.out is None:
         return _print(arguments, options)
@@ -83,7 +83,3 @@ def _named_pair(pairs: Any) -> Iterator[None]:
 def _shown(table: Any) -> Any:
     """Return a table with the control characters in its texts escaped, since channel names are untrusted."""
     return table.rename(columns=escaped).map(lambda cell: escaped(cell) if isinstance(cell, str) else cell)
-
-
-def _name(text: str) -> Any:
-    return int(text) if text.isdigit() else text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from intake_img.doors.cli.failures import UsageError
 from intake_img.doors.cli.named_images import NamedImage, for_each, items, levels
 from intake_img.doors.cli.parsing import Parser, add_sources, command, count
+from intake_img.errors import AxesError
 from intake_img.model.packages import imported
 from intake_img.model.text import escaped, json_text
 
@@ -140,15 +141,11 @@ def _drawn(item: NamedImage, arguments: argparse.Namespace, size: int) -> np.nda
             break
         chosen = smaller
     try:
-        return thumbnail(chosen, size, channel=_channels(arguments), projection=arguments.projection)
-    except (KeyError, IndexError) as exc:
+        return thumbnail(chosen, size, channel=arguments.channel, projection=arguments.projection)
+    except (AxesError, KeyError, IndexError) as exc:
         raise UsageError(f"{item.name}: {exc.args[0]}") from exc
     finally:
         source.close()
-
-
-def _channels(arguments: argparse.Namespace) -> Any:
-    return [int(c) if c.isdigit() else c for c in arguments.channel] if arguments.channel else None
 
 
 # show
@@ -188,7 +185,7 @@ def _open_window(item: NamedImage, arguments: argparse.Namespace) -> None:
             "there is no display to open a window on: leave out --window, or write a picture: intake-img thumbnail"
         )
     source = item.open()
-    ax = source.dataset().img.plot(_channels(arguments), projection=arguments.projection)
+    ax = source.dataset().img.plot(arguments.channel, projection=arguments.projection)
     ax.figure.canvas.manager.set_window_title(item.name)
     plt.show()
     source.close()
