@@ -19,7 +19,7 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiff_bytes import with_value
+from tiff_bytes import find, with_value
 
 from intake_img import imload
 from intake_img.formats.tif import light, parser
@@ -93,8 +93,9 @@ def written(draw: Any) -> bytes:
     kind = draw(st.sampled_from(["plain", "imagej", "ome", "shaped"]))
     h, w = draw(st.integers(2, 40)), draw(st.integers(2, 40))
     dtypes = ["u1", "u2", "f4"] if kind == "imagej" else ["u1", "u2", "i2", "u4", "f4", "f8"]
-    lead = {"plain": 0, "imagej": 3, "ome": 3}.get(kind, draw(st.integers(0, 4)))
-    shape = (*draw(st.tuples(*[st.integers(1, 3)] * lead)), h, w)
+    lead = {"plain": draw(st.integers(0, 1)), "imagej": 3, "ome": 3}.get(kind, draw(st.integers(0, 4)))
+    most = 12 if kind == "plain" else 3
+    shape = (*draw(st.tuples(*[st.integers(1, most)] * lead)), h, w)
     values = np.arange(np.prod(shape)).reshape(shape).astype(draw(st.sampled_from(dtypes)))
     options: dict[str, Any] = {"photometric": "minisblack", "byteorder": draw(st.sampled_from("<>"))}
     if kind != "imagej":
@@ -194,7 +195,6 @@ LEFT = {
     "description": (np.zeros((9, 9), "u1"), {"description": "Aperio Image", "metadata": None}),
     "software": (np.zeros((9, 9), "u1"), {"software": "SI.2016", "metadata": None}),
     "a tag of a vendor": (np.zeros((9, 9), "u1"), {"extratags": [(33628, 4, 1, 1, True)]}),
-    "several images": (np.zeros((3, 9, 9), "u1"), {"photometric": "minisblack", "metadata": None}),
     "pyramid": (np.zeros((9, 9), "u1"), {"subifds": 1}),
     "no data": (np.zeros((9, 9), "u1"), {"extratags": [(42113, 2, 0, "7", True)]}),
     "planes in one page": (np.zeros((4, 9, 9), "u1"), {"truncate": True, "photometric": "minisblack"}),
@@ -297,6 +297,26 @@ def test_one_read_of_a_small_file(tmp_path) -> None:
         assert len(light.light_tiff(source)) == 3
     source.close()
     assert ranges.call_count == 1
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("byteorder", "<>")
+def test_directories_that_differ_in_places_are_parsed_once(tmp_path, byteorder: str, compression: Any) -> None:
+    """Each page has its own resolution, elsewhere in the file; one that lies beyond its end is left to the parser."""
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, byteorder=byteorder) as out:
+        for k in range(40):
+            plane = np.random.default_rng(k).integers(0, 9, (9, 9), "u2")
+            out.write(plane, resolution=(3, 3), metadata=None, photometric="minisblack", compression=compression)
+    with mock.patch.object(light, "_directory", wraps=light._directory) as parsed_ones:
+        assert simple(path) is not None
+    assert parsed_ones.call_count == 1
+    assert agrees(path)
+    content = bytearray(path.read_bytes())
+    at = find(bytes(content), 283, page=30).at + 8
+    content[at : at + 4] = np.array(len(content) - 7, f"{byteorder}u4").tobytes()
+    path.write_bytes(content)
+    assert simple(path) is None
 
 
 @pytest.mark.parametrize("big", [False, True])

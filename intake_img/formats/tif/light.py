@@ -301,29 +301,35 @@ def _tiff(data: _Bytes) -> LightTiff:
     need(data.head.startswith(kind.magic))
     (offset,) = kind.link.unpack(data.at(len(kind.magic), kind.link.size))
     first = model = _directory(data, kind, offset)
+    sound: dict[Any, int] = {}
+    _check_types(first, kind, data.size, sound)
     tags = LightTags(first.tags(kind), kind, data)
-    _check_first(tags, data.size)
+    _check_first(tags)
     tiff, seen, geometry = LightTiff(kind, tags), {0}, _geometry(first.entries)
+    step = 0
     while offset:
         need(offset not in seen and len(seen) < _MOST_PAGES)
         seen.add(offset)
         block = data.at(offset, max(0, min(len(model.block), data.size - offset))) if len(tiff) else first.block
-        if not model.fits(block, kind.link.size):
+        alike = model.fits(block, kind, data.size)
+        if not alike:
             model = _directory(data, kind, offset)
             block = model.block
-            need(_geometry(model.entries) == geometry and {code for code, *_ in model.entries} <= _KNOWN)
+            need(_geometry(model.entries) == geometry)
+            _check_types(model, kind, data.size, sound)
         tiff.offsets.append(offset)
         for listed, field in zip((tiff.starts, tiff.counts), model.places, strict=True):
             listed.append(_place(data, kind, block, *field))
         last, (offset,) = offset, kind.link.unpack(block[-kind.link.size :])
-        if len(tiff) > 1:
-            row, starts, counts = _row(data, kind, model, offset, offset - last)
+        before, step = step, offset - last
+        if alike and step == before:
+            row, starts, counts = _row(data, kind, model, offset, step)
             need(seen.isdisjoint(row))
             seen.update(row)
             tiff.offsets += row
             tiff.starts += starts
             tiff.counts += counts
-            offset += len(row) * (offset - last)
+            offset += len(row) * step
     _check_geometry(tiff)
     return tiff
 
@@ -337,12 +343,15 @@ def _row(data: _Bytes, kind: _Kind, model: _Directory, start: int, step: int) ->
     if count < 2 or step < len(block) or any(n * _SIZES[dtype] > width for _, dtype, n in model.places):
         return range(0), [], []
     rows = np.frombuffer(data.at(start, count * step), "u1").reshape(count, step)[:, : len(block)]
-    free = np.zeros(len(block), bool)
-    for at in (*(at for at, *_ in model.places), len(block) - width):
-        free[at : at + width] = True
+    free = np.ones(len(block), bool)
+    for part in model.kept(width):
+        free[part] = False
     offsets = range(start, start + count * step, step)
     links = _numbers(rows, kind, len(block) - width, kind.wide, 1)[:, 0]
     good = ((rows == np.frombuffer(block, "u1")) | free).all(axis=1) & (links == np.add(offsets, step))
+    for at, nbytes in model.elsewhere:
+        where = _numbers(rows, kind, at, kind.wide, 1)[:, 0]
+        good &= (where >= 8) & (where <= data.size - nbytes)
     found = count if good.all() else int(good.argmin())
     starts, counts = (_numbers(rows[:found], kind, at, _WHOLE[dtype], n) for at, dtype, n in model.places)
     need(starts.all() and counts.all())
@@ -359,22 +368,30 @@ class _Directory(NamedTuple):
     """A directory, as bytes from the number of its tags to the place of the next one, and its entries.
 
     `places` says of the offsets and the counts of strips or tiles where in the bytes they or their place stand, with
-    their type and number.
+    their type and number; `elsewhere` says where the places of other values stand, and how many bytes these have.
     """
 
     block: bytes
     entries: Sequence[tuple[int, int, int, bytes]]
     places: tuple[tuple[int, int, int], ...]
+    elsewhere: tuple[tuple[int, int], ...]
     start: int  # in the file
 
-    def fits(self, block: bytes, width: int) -> bool:
-        """Whether another one says the same, but for the places."""
-        if len(block) != len(self.block):
+    def kept(self, width: int) -> list[slice]:
+        """Return the bytes that are equal in directories that say the same: all but places, and the last ones."""
+        free = sorted([at for at, *_ in (*self.places, *self.elsewhere)])
+        ends = [*free, len(self.block) - width]
+        return [slice(begin, end) for begin, end in zip([0, *(at + width for at in free)], ends, strict=True)]
+
+    def fits(self, block: bytes, kind: _Kind, size: int) -> bool:
+        """Whether another one of the file of this size says the same, but for the places."""
+        width, mine = kind.link.size, self.block
+        if block is mine:
+            return True
+        if len(block) != len(mine) or any(block[part] != mine[part] for part in self.kept(width)):
             return False
-        (one, *_), (two, *_) = sorted(self.places)
-        mine, last = self.block, len(self.block) - width
-        same = block[:one] == mine[:one] and block[one + width : two] == mine[one + width : two]
-        return same and block[two + width : last] == mine[two + width : last]
+        found = ((*kind.link.unpack(block[at : at + width]), nbytes) for at, nbytes in self.elsewhere)
+        return all(8 <= at <= size - nbytes for at, nbytes in found)
 
     def tags(self, kind: _Kind) -> dict[int, _Entry]:
         width, size = kind.link.size, kind.entry.size
@@ -396,8 +413,10 @@ def _directory(data: _Bytes, kind: _Kind, offset: int) -> _Directory:
     need(len(numbers) == count)
     codes = (324, 325) if 322 in numbers else (273, 279)
     need(numbers.keys() & _PLACES == {*codes})
-    found = [(start + numbers[code] * size + size - width, *entries[numbers[code]][1:3]) for code in codes]
-    return _Directory(block, entries, tuple(found), offset)
+    fields = {code: (start + k * size + size - width, *entries[k][1:3]) for code, k in numbers.items()}
+    others = [(at, _SIZES[dtype] * n) for code, (at, dtype, n) in fields.items() if code not in codes]
+    elsewhere = tuple((at, nbytes) for at, nbytes in others if nbytes > width)
+    return _Directory(block, entries, tuple(fields[code] for code in codes), elsewhere, offset)
 
 
 def _place(data: _Bytes, kind: _Kind, block: bytes, at: int, dtype: int, count: int) -> tuple[int, ...]:
@@ -416,13 +435,25 @@ def _geometry(entries: Sequence[Any]) -> list[Any]:
     return same + [entry[:3] for entry in entries if entry[0] in _PLACES]
 
 
-def _check_first(tags: LightTags, size: int) -> None:
-    """Raise `Doubtful` unless the tags of the first page are known ones, of the usual types, with usual values."""
-    integers = (3, 4, 16) if tags.kind.big else (3, 4)
-    for code, (dtype, count, _, at) in tags.entries.items():
-        need(8 <= at <= at + count * _SIZES[dtype] <= size and count > 0)
-        need(dtype in _TYPES.get(code, integers) and (count == 1 or code not in _SINGLE))
-    need(tags.entries.keys() <= _KNOWN and {256, 257, 258, 262} <= tags.entries.keys())
+def _check_types(page: _Directory, kind: _Kind, size: int, sound: dict[Any, int]) -> None:
+    """Raise `Doubtful` unless the tags of a page are known ones, of the usual types, with their values in the file.
+
+    `sound` holds those that were checked, without their values.
+    """
+    integers = (3, 4, 16) if kind.big else (3, 4)
+    for entry in page.entries:
+        if (nbytes := sound.get(entry[:3])) is None:
+            code, dtype, count, _ = entry
+            need(code in _KNOWN and count > 0 and dtype in _TYPES.get(code, integers))
+            need(count == 1 or code not in _SINGLE)
+            nbytes = sound[entry[:3]] = count * _SIZES[dtype]
+        if nbytes > kind.link.size:
+            need(8 <= kind.link.unpack(entry[3])[0] <= size - nbytes)
+
+
+def _check_first(tags: LightTags) -> None:
+    """Raise `Doubtful` unless the first page has the tags that it needs, and usual values."""
+    need({256, 257, 258, 262} <= tags.entries.keys())
     need(all(tags.valueof(code) in _USUAL[code] for code in tags.entries.keys() & _USUAL.keys()))
 
 

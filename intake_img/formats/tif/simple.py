@@ -1,4 +1,4 @@
-"""Images of simple TIFF files, found without tifffile: one grey image of ImageJ, OME-TIFF, tifffile, or of one page.
+"""Images of simple TIFF files, found without tifffile: one grey image of ImageJ, OME-TIFF, tifffile, or plain pages.
 
 `simple_scene` finds exactly what `intake_img.formats.tif.parser` finds with tifffile, or nothing.
 """
@@ -99,9 +99,16 @@ def _series(tiff: LightTiff, file: File) -> _Series:
         found = _imagej(tiff, text)
     else:
         need(not text and (not software or software.startswith(_SOFTWARE)))
-        found = _Series("uniform", "", "", ())
+        found = _plain(tiff)
     need(math.prod(found.shape) == len(tiff))
     return found
+
+
+def _plain(tiff: LightTiff) -> _Series:
+    """Pages alone: tifffile looks at the first, second, eighth and last one to tell whether they are uniform."""
+    count = len(tiff)
+    kind = "generic" if 1 < count < 8 else "uniform"
+    return _Series(kind, "", "I" * (count > 1), (count,) * (count > 1))
 
 
 def _one_piece(tiff: LightTiff) -> bool:
