@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import zarr
 from intake_img import imload
 from intake_img.errors import FormatError
 from intake_img.formats.omezarr import chunk_files
+from intake_img.model import helpers
 from intake_img.model.helpers import for_all
 
 
@@ -43,6 +45,34 @@ def test_helpers_work_at_the_same_time_and_start_no_helpers() -> None:
 
     for_all(work, range(2), 2)
     assert len(inner) == 2
+
+
+def test_helpers_that_the_system_starts_late_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[Callable[[], None]] = []
+    monkeypatch.setattr(helpers._thread, "start_new_thread", lambda work, _: late.append(work))
+    found: list[int] = []
+
+    def work(item: int) -> None:
+        found.append(item)
+        if item == 5:
+            raise KeyError(item)
+
+    with pytest.raises(KeyError, match="5"):
+        for_all(work, range(9), 3)
+    assert len(late) == 2
+    for helper in late:
+        helper()
+    assert found == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_system_without_further_threads_works_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(helpers._thread, "start_new_thread", refuse)
+    found: list[int] = []
+    for_all(found.append, range(9), 3)
+    assert found == list(range(9))
 
 
 @pytest.mark.parametrize("shards", [None, (8, 512, 512)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,32 +41,59 @@ def for_all(func: Callable[[Any], object], items: Sequence[Any], threads: int) -
         _call(func, items)
         return
     try:
-        _share(func, iter(items), threads - 1)
+        _share(_Work(func, iter(items)), threads - 1)
     finally:
         turn.release()
 
 
-def _share(func: Callable[[Any], object], left: Iterator[Any], helpers: int) -> None:
-    """Let whoever is free take the next item."""
-    failures: list[BaseException] = []
+class _Work:
+    """Items, of which whoever is free takes the next one."""
 
-    def help() -> None:
+    def __init__(self, func: Callable[[Any], object], left: Iterator[Any]) -> None:
+        self._func, self._left = func, left
+        self._lock, self._waiting = threading.Lock(), threading.Lock()
+        self._busy, self._over = 0, False
+        self.failures: list[BaseException] = []
+
+    def take(self) -> None:
         try:
-            _call(func, left)
+            _call(self._func, self._left)
         except BaseException as exc:
-            failures.append(exc)
+            self.failures.append(exc)
 
-    started = [threading.Thread(target=help, name="intake_img-helper") for _ in range(helpers)]
-    for helper in started:
-        helper.start()
-    help()
-    for helper in started:
-        helper.join()
-    if failures:
+    def help(self) -> None:
+        """Take items, in a helper, unless it comes too late."""
+        with self._lock:
+            if self._over:
+                return
+            self._busy += 1
+        self.take()
+        with self._lock:
+            self._busy -= 1
+            if self._over and not self._busy:
+                self._waiting.release()
+
+    def end(self) -> None:
+        """Wait for the helpers that took an item, not for those that the system has not started yet."""
+        self._waiting.acquire()
+        with self._lock:
+            self._over, busy = True, self._busy
+        if busy:
+            self._waiting.acquire()
+
+
+def _share(work: _Work, helpers: int) -> None:
+    # `Thread.start` waits until the thread runs: as long as half a small region takes, and far longer on a busy machine
+    with contextlib.suppress(RuntimeError):  # the system has no more threads
+        for _ in range(helpers):
+            _thread.start_new_thread(work.help, ())
+    work.take()
+    work.end()
+    if work.failures:
         try:
-            raise failures[0]
+            raise work.failures[0]
         finally:
-            failures.clear()  # it leads to this frame, and so to `items`
+            work.failures.clear()  # it leads to this frame, and so to the items
 
 
 def _call(func: Callable[[Any], object], items: Iterable[Any]) -> None:

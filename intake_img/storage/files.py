@@ -192,7 +192,14 @@ class File:
         """Return a descriptor of this local file, open for reading, after all checks."""
         if self.jail is not None:
             self.jail.check(self.path)
-        return open_regular(self.path)
+        return open_regular(self.path)[0]
+
+    def opened(self, name: str) -> tuple[int, os.stat_result]:
+        """Return the same for a file in this local folder, and its status."""
+        path = f"{self.path}/{name}"
+        if self.jail is not None:
+            self.jail.check(path)
+        return open_regular(path)
 
     def check_size(self, nbytes: int, most: int, member: str = "") -> None:
         """Raise `FormatError` if this file, or a file in this archive, has more than `most` bytes."""

@@ -183,8 +183,8 @@ def check_regular(path: str) -> int | None:
     return None
 
 
-def open_regular(path: str) -> int:
-    """Return a descriptor of a regular file, open for reading.
+def open_regular(path: str) -> tuple[int, os.stat_result]:
+    """Return a descriptor of a regular file, open for reading, and its status.
 
     Raises
     ------
@@ -195,13 +195,13 @@ def open_regular(path: str) -> int:
     """
     check_regular(path)  # opening a device can have side effects
     descriptor = os.open(path, _FLAGS)
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return descriptor
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return descriptor, status
     os.close(descriptor)
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(21, os.strerror(21), path)
-    raise _not_regular(path, mode)
+    raise _not_regular(path, status.st_mode)
 
 
 def special(mode: int) -> str:

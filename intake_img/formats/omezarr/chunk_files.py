@@ -100,21 +100,22 @@ class ChunkFiles:
         """Fill `out` with a part of a chunk or shard."""
         key = self.key(place)
         try:
-            fd = (self.folder / key).descriptor()
+            fd, status = self.folder.opened(key)
         except FileNotFoundError:
             out[...] = self.fill
             return
         try:
             if self.shard is None:
-                self._paste(fd, 0, os.fstat(fd).st_size, within, out, key)
+                self._paste(fd, 0, status.st_size, within, out, key)
             else:
-                self._read_shard(fd, key, self.shard, within, out)
+                self._read_shard(fd, status, key, self.shard, within, out)
         finally:
             os.close(fd)
 
-    def _read_shard(self, fd: int, key: str, shard: tuple[int, ...], region: Region, out: np.ndarray) -> None:
+    def _read_shard(
+        self, fd: int, status: os.stat_result, key: str, shard: tuple[int, ...], region: Region, out: np.ndarray
+    ) -> None:
         many = tuple(s // c for s, c in zip(shard, self.chunk, strict=True))
-        status = os.fstat(fd)
         index = self._index(fd, key, (status.st_size, status.st_mtime_ns), math.prod(many))
 
         def read(place: Place, within: Region, target: Region) -> None:
@@ -138,9 +139,9 @@ class ChunkFiles:
             self._check(count, want, key, place)
             self._paste_plain(fd, offset, within, out)
             return
-        plain = memoryview(self.inflate(_bytes_at(fd, offset, count)))
-        self._check(plain.nbytes, want, key, place)
-        out[...] = np.frombuffer(plain, self.stored, math.prod(self.chunk)).reshape(self.chunk)[within]
+        plain = self.inflate(_bytes_at(fd, offset, count))
+        self._check(len(plain), want, key, place)
+        out[...] = np.ndarray(self.chunk, self.stored, plain)[within]
 
     def _paste_plain(self, fd: int, offset: int, within: Region, out: np.ndarray) -> None:
         """Read from the first to the last pixel of a part of an uncompressed chunk."""
