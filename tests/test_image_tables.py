@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from thoroughness import examples
 
 from intake_img import imsave, open_catalog, open_table, scan, write_catalog, write_table
-from intake_img.catalog import ImageTable, backends, seldom, spoken, validate
+from intake_img.catalog import ImageTable, arrow_rows, seldom, spoken, validate
 from intake_img.catalog.seldom import holding, holding_in_any_case
 from intake_img.errors import CatalogError
 
@@ -322,10 +322,10 @@ def test_of_many_rows_only_the_columns_that_a_search_names_are_read(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "many.parquet")
     table = ImageTable(tmp_path / "many.parquet")
     assert len(table) == n
-    assert not table.images.columns
+    assert not table.images.file.columns
     expected = sum(1 for k in range(n) if k % 7 == 0 and k % 10 / 10 < 0.5 and k % 2 == 0)
     assert len(table.search(channels="DAPI", spacing_x="<0.5", text="mitosis")) == expected
-    assert set(table.images.columns) == {"channels", "spacing_x"}  # texts are not kept
+    assert set(table.images.file.columns) == {"channels", "spacing_x"}  # texts are not kept
 
 
 def test_items_of_stac_open_as_the_images_do(table, plate):
@@ -500,7 +500,7 @@ def test_words_are_sought_in_one_row_group_after_another(tmp_path_factory, notes
     entries = {f"x{k}": {"driver": "npy", "args": {"uri": f"{k}.npy"}} for k in range(len(notes))}
     doses = {f"x{k}": k * 7 % 5 for k in range(len(notes))}
     told = dict(zip(entries, notes, strict=True))
-    with mock.patch.object(backends, "_BATCH", size), mock.patch.object(backends, "cpus", return_value=3):
+    with mock.patch.object(arrow_rows, "BATCH", size), mock.patch.object(arrow_rows, "cpus", return_value=3):
         write_table(entries, path, columns={"note": told, "dose": doses})
         table = open_table(path).search(dose="<2") if before else open_table(path)
         found = list(table.search(text=word, name=list(entries)))
@@ -511,8 +511,8 @@ def test_words_are_sought_in_one_row_group_after_another(tmp_path_factory, notes
 def test_damaged_row_groups_are_told(tmp_path, monkeypatch):
     """Threads that seek words do not wait for readers of groups that failed."""
     pa = pytest.importorskip("pyarrow")
-    monkeypatch.setattr(backends, "_BATCH", 2)
-    monkeypatch.setattr(backends, "cpus", lambda: 3)
+    monkeypatch.setattr(arrow_rows, "BATCH", 2)
+    monkeypatch.setattr(arrow_rows, "cpus", lambda: 3)
     entries = {f"x{k}": {"driver": "npy", "args": {"uri": f"{k}.npy"}} for k in range(40)}
     write_table(entries, tmp_path / "a.parquet")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -73,27 +74,72 @@ def condition(column: str, value: Any, kinds: Mapping[str, type]) -> Condition:
     """
     if column not in kinds:
         raise CatalogError(f"the table has no column {column!r}; it has {', '.join(kinds)}")
+    value = value.tolist() if hasattr(value, "tolist") else value  # of numpy, pandas
+    many = isinstance(value, Iterable) and not isinstance(value, str)
     if column == "text":
-        return Condition(column, "has", tuple(str(value).casefold().split()))
+        said = " ".join(map(str, value)) if many else str(_given(column, value))
+        return Condition(column, "has", tuple(said.casefold().split()))
     if column == "channels":
-        names = [value] if isinstance(value, str) else list(value)
+        names = value if many else [_given(column, value)]
         return Condition(column, "has", tuple(json.dumps(str(n), ensure_ascii=False) for n in names))
-    if isinstance(value, (list, tuple, set)) and column not in JSON:
-        return Condition(column, "in", tuple(_typed(column, v, kinds[column]) for v in value))
-    compared = _COMPARED.fullmatch(value) if isinstance(value, str) and column not in JSON else None
-    operator, operand = (compared[1], compared[2]) if compared else ("==", value)
-    return Condition(column, operator, _typed(column, operand, kinds[column]))
+    if column in JSON:
+        return Condition(column, "==", _as_json(column, value))
+    if many:
+        values = [_compared(column, "==", v, kinds[column]) for v in value]
+        return Condition(column, "in", tuple(one.value for one in values if one.operator == "=="))
+    parts = _COMPARED.fullmatch(value) if isinstance(value, str) else None
+    return _compared(column, *((parts[1], parts[2]) if parts else ("==", value)), kinds[column])
 
 
-def _typed(column: str, value: Any, kind: type) -> Any:
-    if column in JSON and not isinstance(value, str):
-        return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+def _given(column: str, value: Any) -> Any:
+    if value is None:
+        raise CatalogError(f"{column}=None: expected a value")
+    return value
+
+
+def _as_json(column: str, value: Any) -> str:
     try:
-        return kind(value)
+        return value if isinstance(value, str) else json.dumps(_given(column, value), ensure_ascii=False)
     except (TypeError, ValueError):
-        raise CatalogError(
-            f"{column}={value!r}: expected a {'number' if kind is not str else 'text'}, or a comparison such as '<0.5'"
-        ) from None
+        raise CatalogError(f"{column}={value!r}: expected JSON") from None
+
+
+def _compared(column: str, operator: str, value: Any, kind: type) -> Condition:
+    if kind is str:
+        said = _given(column, value)
+        return Condition(column, operator, said.isoformat() if hasattr(said, "isoformat") else str(said))
+    try:
+        number = _number(value)
+        return Condition(column, operator, float(number)) if kind is float else _of_integers(column, operator, number)
+    except (TypeError, ValueError, OverflowError):
+        raise CatalogError(f"{column}={value!r}: expected a number, or a comparison such as '<0.5'") from None
+
+
+def _number(value: Any) -> int | float:
+    try:
+        return int(value) if isinstance(value, (str, int)) else _that_is_one(float(value))
+    except ValueError:
+        return _that_is_one(float(value))
+
+
+def _that_is_one(number: float) -> float:
+    if math.isnan(number):
+        raise ValueError("not a number")
+    return number
+
+
+def _of_integers(column: str, operator: str, number: int | float) -> Condition:
+    """Return a condition on a column of 64-bit integers, for any number."""
+    least, most = -(2**63), 2**63 - 1
+    if least <= number <= most and number == (whole := math.floor(number)):
+        return Condition(column, operator, whole)
+    if operator == "!=":
+        return Condition(column, ">=", least)
+    if operator in ("<", "<=") and number >= least:
+        return Condition(column, "<=", most if number > most else math.floor(number))
+    if operator in (">", ">=") and number <= most:
+        return Condition(column, ">=", least if number < least else math.ceil(number))
+    return Condition(column, "in", ())
 
 
 def row_of(name: str, entry: Mapping[str, Any], folder: str, free: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The columns of which the texts of a table consist: a search for words reads these, which is less than all texts.
 
 A text is the name, the path, the description, the channels and the free texts of an image in lower case, a line each: a
-word is in the text if it is in one of them. Parquet files say which columns these are. Most repeat: there, each
-different value is looked at once.
+word is in the text if it is in one of them. Most of their values repeat: there, each different value is looked at once.
+In tables of other programs a text is the column ``text`` in lower case.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 from intake_img.catalog.columns import COLUMNS, OF_PATH
 from intake_img.catalog.seldom import holding, holding_in_any_case
 
-__all__ = ["SINGULAR", "SPOKEN", "has_word", "is_short", "saying", "spoken_in", "words_in"]
+__all__ = ["SINGULAR", "has_word", "saying", "words_in"]
 
-SPOKEN = b"intake_img.text"
-"""The key of the metadata of a Parquet file under which the columns stand."""
 SINGULAR = ("name", "uri")
 """Columns of different values."""
-_SHORT = 8  # bytes of a value, on average: of those that repeat only their numbers are stored
 _MOST = 100_000  # different values that are looked at one by one
+
+Read = Callable[[Sequence[str]], Sequence[Any]]
+"""Returns the arrays of columns by their names."""
 
 
 def words_in(kinds: Mapping[str, type], free: Collection[str] = ()) -> list[str]:
@@ -38,34 +38,38 @@ def words_in(kinds: Mapping[str, type], free: Collection[str] = ()) -> list[str]
     return [*SINGULAR, "description", "channels", *given]
 
 
-def is_short(footer: Any, column: str) -> bool:
-    """Whether the values of a column of a Parquet file with such columns are stored as numbers of repeated values."""
-    if SPOKEN not in (footer.metadata or {}) or column in SINGULAR or not footer.num_row_groups:
-        return False
-    group = footer.row_group(0)
-    found = group.column(footer.schema.names.index(column))
-    return found.physical_type == "BYTE_ARRAY" and found.total_uncompressed_size <= _SHORT * group.num_rows
-
-
-def saying(read: Callable[[Sequence[str]], Sequence[Any]], columns: Sequence[str], words: Sequence[str]) -> np.ndarray:
+def saying(read: Read, places: Mapping[str, Collection[str]] | None, words: Sequence[str]) -> np.ndarray:
     """Return which rows hold all words.
 
     Parameters
     ----------
     read : callable
-        Returns the arrays of columns by their names. The texts themselves are read only if it is necessary.
-    columns : sequence of str
-        Those of which the texts consist; empty if this is not known.
+        The texts themselves are read only if it is necessary.
+    places : mapping of str to collection of str, optional
+        For each word the columns that may hold it, at least one; None if it is not known of which columns the texts
+        consist.
     words : sequence of str
         In lower case, at least one.
     """
-    parts = read(columns) if columns else ()
-    masks = [spoken_in(parts, word) if columns else None for word in words]
+    if places is None:
+        (texts,) = read(["text"])
+        return _all([_in_any_text(texts, word) for word in words])
+    names = list(dict.fromkeys(c for columns in places.values() for c in columns))
+    parts = dict(zip(names, read(names), strict=True))
+    masks = [_spoken_in([parts[c] for c in places[word]], word) for word in words]
     known = [mask for mask in masks if mask is not None]
     if len(known) < len(masks):
-        (texts,) = read(["text"])
-        known = [has_word(texts, word).fill_null(False).to_numpy(zero_copy_only=False) for word in words]
-    return np.asarray(np.logical_and.reduce(known))
+        (texts,) = read(["text"])  # in lower case
+        known = [_filled(has_word(texts, word)) for word in words]
+    return _all(known)
+
+
+def _all(masks: Sequence[np.ndarray]) -> np.ndarray:
+    return np.asarray(np.logical_and.reduce(masks))
+
+
+def _filled(mask: Any) -> np.ndarray:
+    return np.asarray(mask.fill_null(False).to_numpy(zero_copy_only=False))
 
 
 def has_word(texts: Any, word: str) -> Any:
@@ -77,15 +81,8 @@ def has_word(texts: Any, word: str) -> Any:
     return compute.match_substring(texts, word) if seldom is None else pa.array(seldom)
 
 
-def spoken_in(columns: Sequence[Any], word: str) -> np.ndarray | None:
-    """Return in which rows one of the columns holds a word in lower case; None if the texts themselves must tell.
-
-    Parameters
-    ----------
-    columns : sequence of pyarrow.Array
-        Of one length.
-    word : str
-    """
+def _spoken_in(columns: Sequence[Any], word: str) -> np.ndarray | None:
+    """Return in which rows one of the columns holds a word in lower case; None if the texts themselves must tell."""
     found = np.zeros(len(columns[0]), bool)
     for column in columns:
         mask = _among(column, word) if hasattr(column, "dictionary") else holding_in_any_case(column, word)
@@ -97,15 +94,24 @@ def spoken_in(columns: Sequence[Any], word: str) -> np.ndarray | None:
 
 def _among(column: Any, word: str) -> np.ndarray | None:
     """Return which rows of a dictionary array hold a word; None if it has many different values."""
-    holds = _different(column.dictionary, word)
+    holds = holding_in_any_case(column.dictionary, word)
+    if holds is None and len(column.dictionary) <= _MOST:
+        holds = _one_by_one(column.dictionary, word)
     if holds is None or not holds.any():
         return None if holds is None else np.zeros(len(column), bool)
     places = column.indices.fill_null(len(holds)) if column.null_count else column.indices
     return np.asarray(np.append(holds, False)[places.to_numpy(zero_copy_only=False)])
 
 
-def _different(values: Any, word: str) -> np.ndarray | None:
-    found = holding_in_any_case(values, word)
-    if found is None and len(values) <= _MOST:
-        found = np.array([value is not None and word in value.casefold() for value in values.to_pylist()], bool)
-    return found
+def _in_any_text(texts: Any, word: str) -> np.ndarray:
+    """Return which texts, in any case and of any letters, hold a word in lower case."""
+    values = texts.dictionary if hasattr(texts, "dictionary") else texts
+    holds = holding_in_any_case(values, word)
+    holds = _one_by_one(values, word) if holds is None else holds
+    if values is texts:
+        return holds
+    return np.append(holds, False)[texts.indices.fill_null(len(holds)).to_numpy(zero_copy_only=False)]
+
+
+def _one_by_one(values: Any, word: str) -> np.ndarray:
+    return np.array([value is not None and word in value.casefold() for value in values.to_pylist()], bool)

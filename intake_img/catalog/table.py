@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from intake.source.base import DataSource
 
 from intake_img.catalog.backends import Rows, opened, written
-from intake_img.catalog.columns import COLUMNS, OF_PATH, condition, row_of, spec_of
+from intake_img.catalog.columns import COLUMNS, JSON, OF_PATH, Condition, condition, row_of, spec_of
 from intake_img.catalog.gallery import MOST, GalleryRow, gallery
 from intake_img.catalog.jail import jail_of
 from intake_img.errors import CatalogError
@@ -69,13 +69,14 @@ class ImageTable(DataSource):
         home = [self.file.parent.path] if self.file.local or not self.file.path.startswith("sqlite") else []
         self.jail = self.file.jail or jail_of(home, (), storage_options)
         self._found: Rows | None = None
-        self._searched = False
+        self._conditions: tuple[Condition, ...] = ()
 
     @property
     def images(self) -> Rows:
         """The rows."""
         if self._found is None:
-            self._found = opened(self.file, self.table)
+            rows = opened(self.file, self.table)
+            self._found = rows.find(self._conditions) if self._conditions else rows
         return self._found
 
     # a mapping
@@ -107,9 +108,9 @@ class ImageTable(DataSource):
         CatalogError
             If the row is refused; the message gives the reason.
         """
-        row = self.images.row(name)
+        row = self.images.row(name) if isinstance(name, str) else None
         if row is None:
-            close = difflib.get_close_matches(str(name), self.images.names()[:100_000], 3)
+            close = difflib.get_close_matches(str(name), filter(None, self.images.names()[:100_000]), 3)
             raise KeyError(
                 f"the table {self.file} has no image {name!r}" + (f"; did you mean {close}?" if close else "")
             )
@@ -149,7 +150,12 @@ class ImageTable(DataSource):
         CatalogError
             If there is no such column, or a value has the wrong type for it.
         """
-        return self._view(self.images.find([condition(c, v, self.images.kinds) for c, v in columns.items()]))
+        given = [condition(c, v, self.images.kinds) for c, v in columns.items()]
+        conditions = [one for one in given if one.operator != "has" or one.value]
+        found = object.__new__(type(self))
+        found.__dict__.update(self.__dict__, _found=self.images.find(conditions))
+        found._conditions = (*self._conditions, *conditions)
+        return found
 
     def sel(self, **columns: Any) -> ImageTable:
         """Return the images with exactly these values, or one of a list of values, in the columns.
@@ -159,18 +165,14 @@ class ImageTable(DataSource):
         KeyError
             If no row matches.
         """
-        conditions = [
-            condition(c, v if isinstance(v, (list, tuple)) else [v], self.images.kinds) for c, v in columns.items()
-        ]
-        found = self._view(self.images.find(conditions))
+        one_of = {
+            c: v if c in JSON or (isinstance(v, Iterable) and not isinstance(v, str)) else [v]
+            for c, v in columns.items()
+        }
+        found = self.search(**one_of)
         if not len(found):
             raise KeyError(f"no image of {self.file} has {', '.join(f'{c}={v!r}' for c, v in columns.items())}")
         return found
-
-    def _view(self, rows: Rows) -> ImageTable:
-        view = object.__new__(type(self))
-        view.__dict__.update(self.__dict__, _found=rows, _searched=True)
-        return view
 
     # as something else
 
@@ -294,14 +296,10 @@ class ImageTable(DataSource):
         self._found = None
 
     def __getstate__(self) -> dict[str, Any]:
-        found = {"_names": self.images.names()} if self._searched else {}  # open files cannot be pickled
-        return {**self.__dict__, "_found": None, **found}
+        return {**self.__dict__, "_found": None}  # open files cannot be pickled
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        names = state.pop("_names", None)
         self.__dict__.update(state)
-        if names is not None:
-            self._found = self.search(name=names).images
 
     def __repr__(self) -> str:
         names = self.images.names() if len(self) <= 10 else []

@@ -1,0 +1,275 @@
+"""Laws of searches in tables of images: they find what a loop over the rows finds, whoever wrote the table, and read
+no more than is necessary."""
+
+import datetime as dt
+import decimal
+import json
+import operator
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from thoroughness import examples
+
+from intake_img import open_table, write_table
+from intake_img.catalog import arrow_rows, trigrams
+from intake_img.catalog.trigrams import groups_with, packed, trigrams_in, unpacked
+from intake_img.errors import CatalogError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+COMPARED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "!=": operator.ne}
+LETTERS = st.text("aAbB1 \u00b5\u03bc\u00df\u0130\u212a\ufb03\U0001f600", max_size=7)
+
+
+def entries(names, **more):
+    return {n: {"driver": "npy", "args": {"uri": f"{n}.npy"}, **more} for n in names}
+
+
+# trigrams
+
+
+@given(st.lists(st.lists(LETTERS | st.none(), min_size=1, max_size=4), min_size=1, max_size=5), LETTERS)
+@examples(150)
+def test_row_groups_without_trigrams_of_a_word_do_not_hold_it(groups, said):
+    stored = packed([{"a": trigrams_in(texts)} for texts in groups], [len(g) for g in groups])
+    found = unpacked(stored, [len(g) for g in groups])["a"]
+    for word in said.casefold().split():
+        mask = groups_with(word, found)
+        for texts, may in zip(groups, mask, strict=True):
+            assert may or not any(word in text.casefold() for text in texts if text)
+    none = groups_with("xyz", found)
+    assert not none.any()
+
+
+@pytest.mark.parametrize("change", ["sizes", "text", "empty", "list", "number", "cut", "bits"])
+def test_damaged_trigrams_are_not_used(change):
+    stored = packed([{"a": trigrams_in(["abcdef"])}, {"a": trigrams_in(["xyz"])}], [1, 1])
+    document = json.loads(stored)
+    if change in ("cut", "bits"):
+        which = int(change == "bits")
+        document["columns"]["a"][which] = trigrams._text(trigrams._bytes(document["columns"]["a"][which])[:-1])
+    changed = {"sizes": stored.replace(b"[1, 1]", b"[2, 0]"), "text": b"{", "empty": b"{}", "list": b"[]"}
+    changed |= {"number": json.dumps(document | {"columns": {"a": [1, 2]}}).encode()}
+    assert unpacked(stored, [1, 1]) is not None
+    assert unpacked(changed.get(change, json.dumps(document).encode()), [1, 1]) is None
+
+
+def test_of_texts_only_those_that_may_hold_a_word_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrow_rows, "BATCH", 5)
+    names = [f"image_{k:02d}" for k in range(40)]
+    notes = {n: "mitosis" if k == 17 else f"control {k}" for k, n in enumerate(names)}
+    write_table(entries(names), tmp_path / "a.parquet", columns={"note": notes})
+    read, original = [], pq.ParquetFile.read_row_group
+
+    def read_row_group(self, group, columns, *options):
+        read.append((group, tuple(columns)))
+        return original(self, group, columns, *options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", read_row_group)
+    assert open_table(tmp_path / "a.parquet").search(text="MITOSIS").images.count() == 1
+    assert read == [(1, ("note",))]
+    read.clear()
+    assert open_table(tmp_path / "a.parquet").search(text="nowhere").images.count() == 0
+    assert read == []
+
+
+@pytest.mark.parametrize("how", ["pyarrow", "pandas"])
+def test_a_table_that_was_changed_and_written_again_is_searched_anew(how, tmp_path):
+    """Trigrams of the old rows are not taken for those of the new ones."""
+    path = tmp_path / "a.parquet"
+    write_table(entries(["one", "two"]), path, columns={"note": {"one": "taxol", "two": "none"}})
+    if how == "pandas":
+        pd = pytest.importorskip("pandas")
+        frame = pd.read_parquet(path)
+        frame["text"] = ["Nocodazole", "nothing"]
+        frame.to_parquet(path)
+    else:
+        table = pq.read_table(path)
+        place = table.schema.names.index("text")
+        pq.write_table(table.set_column(place, "text", pa.array(["Nocodazole", "nothing"])), path)
+    table = open_table(path)
+    assert list(table.search(text="nocodazole")) == ["one"]
+    assert list(table.search(text="taxol")) == []
+
+
+# names
+
+
+@given(st.lists(st.text("ab\u00e4\U0001f600", max_size=3), min_size=1, max_size=30), st.data())
+@examples(60)
+def test_an_image_is_found_by_its_name(tmp_path_factory, names, data):
+    """In sorted and unsorted names, of which some are the same: the first one."""
+    path = tmp_path_factory.mktemp("names") / "a.parquet"
+    names = sorted(names) if data.draw(st.booleans()) else names
+    table = pa.table({"name": names, "uri": [f"{k}.npy" for k in range(len(names))], "driver": ["npy"] * len(names)})
+    options = {"row_group_size": data.draw(st.integers(1, 8)), "write_statistics": data.draw(st.booleans())}
+    pq.write_table(table, path, **options)
+    for name in [*names, "none", ""]:
+        row = open_table(path).images.row(name)
+        assert (row is None) == (name not in names)
+        assert row is None or row["uri"] == f"{names.index(name)}.npy"
+
+
+def test_of_many_names_only_those_near_it_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrow_rows, "BATCH", 5)
+    names = [f"image_{k:02d}" for k in range(40)]
+    write_table(entries(names), tmp_path / "a.parquet")
+    table = open_table(tmp_path / "a.parquet")
+    assert table.entry("image_33").name == "image_33"
+    assert not table.images.file.columns
+
+
+# tables of others
+
+
+def foreign(tmp_path, **columns):
+    n = len(next(iter(columns.values())))
+    known = {"name": [f"x{k}" for k in range(n)], "uri": ["a.npy"] * n, "driver": ["npy"] * n}
+    pq.write_table(pa.table({**known, **columns}), tmp_path / "o.parquet")
+    return open_table(tmp_path / "o.parquet")
+
+
+@given(st.lists(LETTERS | st.none(), min_size=1, max_size=20), LETTERS, st.sampled_from(range(4)))
+@examples(100)
+def test_words_in_texts_that_others_wrote(tmp_path_factory, texts, words, kind):
+    """In any case, of any letters, and of any type of texts."""
+    types = [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()]
+    table = foreign(tmp_path_factory.mktemp("o"), text=pa.array(texts, pa.string()).cast(types[kind]))
+    sought = words.casefold().split()
+    expected = [f"x{k}" for k, t in enumerate(texts) if all(t is not None and w in t.casefold() for w in sought)]
+    assert list(table.search(text=words)) == expected
+
+
+@given(
+    st.lists(st.none() | st.integers(-5, 5), min_size=1, max_size=20),
+    st.sampled_from(list(COMPARED)),
+    st.integers(-12, 12).map(lambda k: k / 2) | st.sampled_from([np.inf, -np.inf, 1e30, -1e30, 2.0**63, 300.0]),
+    st.sampled_from([pa.int8(), pa.int64(), pa.float32(), pa.float64(), pa.decimal128(5, 1)]),
+)
+@examples(150)
+def test_numbers_that_others_wrote(tmp_path_factory, numbers, sign, value, type_):
+    values = [None if n is None else decimal.Decimal(n) if pa.types.is_decimal(type_) else n for n in numbers]
+    table = foreign(tmp_path_factory.mktemp("o"), dose=pa.array(values, type_))
+    expected = [f"x{k}" for k, n in enumerate(numbers) if n is not None and COMPARED[sign](n, value)]
+    assert list(table.search(dose=f"{sign}{value}")) == expected
+    for one in (value, [value, 2], np.array([value, 2.0])):
+        wanted = np.atleast_1d(np.asarray(one, float)).tolist()
+        assert list(table.search(dose=one)) == [f"x{k}" for k, n in enumerate(numbers) if n in wanted]
+
+
+def test_missing_numbers_of_pandas_are_not_unequal(tmp_path):
+    table = foreign(tmp_path, spacing_x=pa.array([0.1, float("nan"), None]))
+    assert list(table.search(spacing_x="!=0.5")) == ["x0"]
+
+
+def test_lists_times_and_flags_that_others_wrote(tmp_path):
+    times = [dt.datetime(2024, 5, 1, 12, 30), None, dt.datetime(2023, 1, 2)]
+    table = foreign(
+        tmp_path,
+        channels=[["DAPI", "5 \u00b5m"], None, ["GFP"]],
+        shape=[[2, 3], [4], None],
+        modified=pa.array(times, pa.timestamp("us")),
+        good=[True, False, None],
+        other=pa.array([b"a", b"b", None]),
+        nothing=pa.nulls(3),
+    )
+    assert list(table.search(channels="DAPI")) == ["x0"]
+    assert list(table.search(channels=["5 \u00b5m", "DAPI"])) == ["x0"]
+    assert list(table.search(shape=(2, 3))) == list(table.sel(shape="[2, 3]")) == ["x0"]
+    assert list(table.search(shape=np.array([4]))) == ["x1"]
+    assert list(table.search(modified=">2023-06")) == ["x0"]
+    assert list(table.search(modified=times[2])) == ["x2"]
+    assert list(table.search(good=True)) == ["x0"]
+    assert list(table.search(good=0)) == ["x1"]
+    assert list(table.search(other="b")) == ["x1"]
+    assert list(table.search(nothing="x")) == []
+    row = next(table.images.rows())
+    assert row == table.images.row("x0")
+    assert (row["channels"], row["modified"], row["good"]) == ('["DAPI", "5 \u00b5m"]', "2024-05-01T12:30:00", 1)
+    pytest.importorskip("pystac")
+    assert [item.datetime.replace(tzinfo=None) for item in table.search(good=1).to_stac()] == times[:1]
+
+
+def test_names_that_are_no_texts(tmp_path):
+    path = tmp_path / "o.parquet"
+    pq.write_table(pa.table({"name": [7, None, 9], "uri": ["a.npy"] * 3, "driver": ["npy"] * 3}), path)
+    np.save(tmp_path / "a.npy", np.zeros((3, 4), "u1"))
+    table = open_table(path)
+    assert list(table.search(name="9")) == ["9"]
+    assert table["9"].to_dask().image.shape == (3, 4)
+    for wrong in (9, None, "8"):
+        with pytest.raises(KeyError, match="no image"):
+            table[wrong]
+    category = pa.array(["a", "b", "a"]).dictionary_encode()
+    pq.write_table(pa.table({"name": category, "uri": ["a.npy", "b.npy", "c.npy"], "driver": ["npy"] * 3}), path)
+    assert open_table(path).images.row("b")["uri"] == "b.npy"
+    assert list(open_table(path).search(name="a")) == ["a", "a"]
+
+
+# values of searches
+
+
+@pytest.fixture(params=["parquet", "sqlite"])
+def table(tmp_path, request):
+    if request.param == "sqlite":
+        pytest.importorskip("sqlalchemy")
+    path = tmp_path / f"a.{request.param}"
+    names = [f"x{k}" for k in range(6)]
+    free = {"dose": dict(zip(names, [1, 2, None, 4, 5, 2**40], strict=True)), "drug": dict.fromkeys(names[:3], "Taxol")}
+    return write_table(entries(names), path, columns=free)
+
+
+def test_numbers_with_a_fraction_are_compared_with_integers(table):
+    assert sorted(table.search(dose="<2.5")) == ["x0", "x1"]
+    assert sorted(table.search(dose=">=4.5")) == ["x4", "x5"]
+    assert sorted(table.search(dose=">1e6")) == ["x5"]
+    assert sorted(table.search(dose=2.5)) == []
+    assert sorted(table.search(dose=[2.5, 4.0])) == ["x3"]
+    assert sorted(table.search(dose="!=2.5")) == ["x0", "x1", "x3", "x4", "x5"]
+    assert (
+        sorted(table.search(dose="<1e300"))
+        == sorted(table.search(dose=f"<{10**25}"))
+        == sorted(table.search(dose=">0"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"dose": None}, "expected a number"),
+        ({"dose": "<"}, "expected a number"),
+        ({"dose": "nan"}, "expected a number"),
+        ({"dose": [1, "many"]}, "expected a number"),
+        ({"drug": None}, "expected a value"),
+        ({"drug": ["Taxol", None]}, "expected a value"),
+        ({"text": None}, "expected a value"),
+        ({"channels": None}, "expected a value"),
+        ({"shape": object()}, "expected JSON"),
+        ({"nothing": 1}, "no column 'nothing'"),
+    ],
+)
+def test_values_that_are_none(table, wrong, words):
+    with pytest.raises(CatalogError, match=words):
+        table.search(**wrong)
+
+
+def test_lists_of_values_of_any_type(table):
+    pd = pytest.importorskip("pandas")
+    for values in (["x1", "x2"], ("x1", "x2"), {"x1", "x2"}, np.array(["x1", "x2"]), pd.Series(["x1", "x2"])):
+        assert sorted(table.search(name=values)) == sorted(table.sel(name=values)) == ["x1", "x2"]
+    assert sorted(table.search(text=["x1", "npy"])) == ["x1"]
+    assert sorted(table.search(text="")) == sorted(table.search(channels=[])) == sorted(table)
+    assert sorted(table.search(name=[])) == []
+
+
+def test_results_of_searches_are_kept_by_conditions(table):
+    found = table.search(drug="Taxol").search(dose=">1")
+    assert list(found) == ["x1"]
+    assert list(pickle.loads(pickle.dumps(found))) == ["x1"]
+    found.close()
+    assert list(found) == ["x1"]
+    assert len(table) == 6
