@@ -65,6 +65,30 @@ def test_reductions(data):
 
 @examples(60)
 @given(data=st.data())
+def test_reductions_of_chunks_in_memory(data):
+    image = drawn(data, ["u1", "i2", "u2", "i4", "u8", "f4", "f8"])
+    name = data.draw(st.sampled_from(["max", "min", "mean", "sum"]))
+    axes = data.draw(st.lists(st.sampled_from("zyx"), min_size=1, max_size=3, unique=True))
+    chunked = image.chunk({a: data.draw(st.integers(1, n)) for a, n in image.sizes.items()})
+    chunked = chunked + image.dtype.type(0) if data.draw(st.booleans()) else chunked
+    chunked = chunked.persist(scheduler="sync") if data.draw(st.booleans()) else chunked
+    found, expected = getattr(chunked.img, name)(axes), getattr(image.img, name)(axes)
+    assert found.dtype == expected.dtype
+    if image.dtype.kind in "iu" or name in ("max", "min"):
+        np.testing.assert_array_equal(found.compute(scheduler="sync"), expected)
+    else:
+        np.testing.assert_allclose(found.compute(scheduler="sync"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("change", [lambda d: d, lambda d: (d + 1).persist(scheduler="sync")])
+def test_chunks_in_memory_are_reduced_in_few_tasks(change):
+    image = change(xr.DataArray(np.ones((40, 5, 5), "u2"), dims=list("zyx")).chunk({"z": 1}))  # 40 chunks of 50 bytes
+    found = image.img.max("z").data.dask
+    assert len(found.to_dict()) == 2  # all chunks, which have the 2000 bytes of one task, and the result
+
+
+@examples(60)
+@given(data=st.data())
 def test_folding_with_a_ufunc(data):
     image = drawn(data, ["u1", "i4", "f4", "f8"])
     func = data.draw(st.sampled_from([np.add, np.subtract, np.multiply, np.maximum, np.logical_and, np.hypot]))

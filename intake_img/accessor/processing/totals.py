@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -19,6 +19,8 @@ from intake_img.errors import IntakeImgError
 from intake_img.kernels.folds import Fold
 from intake_img.model.chunks import Region
 from intake_img.model.datasets import data_of
+from intake_img.model.graph_layers import LazyGraph
+from intake_img.model.machine import on_this_machine
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import mapped
 
@@ -34,7 +36,8 @@ STRIP = 2**21
 CACHED = 2**21
 """Bytes of a result that stays in the cache while an array is reduced."""
 THREADED = 2**26
-"""Bytes of an array in memory that threads reduce sooner than one; and those of a file that one task reduces."""
+"""Bytes of an array in memory that threads reduce sooner than one; and those of a file, or of chunks in memory, that
+one task reduces."""
 MOST = 16
 """Chunks, or partial results, that one task gathers at most."""
 
@@ -70,20 +73,25 @@ def _folded(data: dask.array.Array, fold: Fold, axes: tuple[int, ...], keepdims:
     from dask import base
 
     name = f"total-{base.tokenize(data.name, fold, axes, keepdims)}"
-    pixels = _mapped(data)
+    found = _mapped(data) or _held(data)
     chunks = tuple((1,) if k in axes else c for k, c in enumerate(data.chunks) if keepdims or k not in axes)
-    graph = partial(_graph, name, data, fold, axes, pixels, keepdims)
-    return new_array(name, graph, chunks, fold.output, [] if pixels is not None else [data])
+    graph = partial(_graph, name, data, fold, axes, found, keepdims)
+    return new_array(name, graph, chunks, fold.output, [data] if found is None else [])
 
 
 def _graph(
-    name: str, data: dask.array.Array, fold: Fold, axes: tuple[int, ...], pixels: Pixels | None, keepdims: bool
+    name: str,
+    data: dask.array.Array,
+    fold: Fold,
+    axes: tuple[int, ...],
+    found: Pixels | Mapping[Any, np.ndarray] | None,
+    keepdims: bool,
 ) -> dict[Any, Any]:
     run = partial(fold, axes)
     graph: dict[Any, Any] = {}
     blocks = [range(1) if k in axes else range(n) for k, n in enumerate(data.numblocks)]
-    most = max(1, min(MOST, (HELD if pixels is None else THREADED) // max(1, bytes_of(data))))
     edges = [np.concatenate([[0], np.cumsum(c)]).tolist() for c in data.chunks]
+    most = _gathered(data, found)
     for place in product(*blocks):
         along = [range(n) if k in axes else (place[k],) for k, n in enumerate(data.numblocks)]
         keys: list[Any] = [(data.name, *k) for k in product(*along)]
@@ -91,14 +99,38 @@ def _graph(
         for step, size in enumerate(_steps(len(keys), most)):
             groups = [keys[k : k + size] for k in range(0, len(keys), size)]
             keys = [(f"{step}-{name}", k, *place) for k in range(len(groups))]
-            if pixels is None or step:
+            if found is None or step:
                 graph.update({key: (run, group) for key, group in zip(keys, groups, strict=True)})
-            else:
+            elif isinstance(found, Pixels):
                 cut = [[_region(edges, k[1:]) for k in group] for group in groups]
-                graph.update({key: (_Unread(pixels, run, tuple(r)),) for key, r in zip(keys, cut, strict=True)})
+                graph.update({key: (_Unread(found, run, tuple(r)),) for key, r in zip(keys, cut, strict=True)})
+            else:
+                held = [[found[k] for k in group] for group in groups]
+                graph.update({key: (partial(run, arrays),) for key, arrays in zip(keys, held, strict=True)})
         kept = [n for k, n in enumerate(place) if keepdims or k not in axes]
         graph[(name, *kept)] = (partial(_finished, fold, () if keepdims else axes), keys[0])
     return graph
+
+
+def _gathered(data: dask.array.Array, found: object) -> int:
+    """Return how many chunks one task reduces: more of those that are in memory, which a task does not gather."""
+    most = (HELD if found is None else THREADED) // max(1, bytes_of(data))
+    return max(1, min(most, MOST) if found is None or isinstance(found, Pixels) else most)
+
+
+def _held(data: dask.array.Array) -> Mapping[Any, np.ndarray] | None:
+    """Return the chunks of an array if all are arrays in the memory of this process, as in one that was persisted.
+
+    Dask takes as long for the node of such a chunk as for a task: those that reduce them hold them, in place of keys.
+    """
+    from dask import highlevelgraph
+
+    graph = data.dask
+    if isinstance(graph, LazyGraph) or not on_this_machine():
+        return None
+    layer = getattr(graph, "layers", {}).get(data.name)
+    chunks = layer.mapping if isinstance(layer, highlevelgraph.MaterializedLayer) else {}
+    return chunks if set(map(type, chunks.values())) == {np.ndarray} else None
 
 
 def _finished(fold: Fold, lost: tuple[int, ...], part: np.ndarray) -> np.ndarray:
