@@ -41,6 +41,32 @@ def test_names_of_files_keep_labels(tmp_path):
     assert imload(tmp_path / "a.npy").img.channels == ["DAPI", "GFP"]
 
 
+@pytest.mark.parametrize("extension", [".npy", ".bmp"])
+def test_what_names_of_files_lose_is_named(tmp_path, extension):
+    saved = xr.DataArray(
+        np.arange(36, dtype="u1").reshape(3, 3, 2, 2),
+        dims=("c", "z", "y", "x"),
+        coords={"c": ["R", "B", "G"], "z": ("z", [1.0, 3.0, 2.0], {"units": "µm"})},
+        name="image",
+    )
+    (said,) = lost(saved, tmp_path / f"a{extension}", partition="yx")
+    assert "the units of z; the values or the order of c, z, which" in said
+    back = imload(tmp_path / f"a{extension}")
+    assert back.img.channels == ["B", "G", "R"]
+    assert "units" not in back.z.attrs
+    np.testing.assert_array_equal(back.sel(c=saved.c, z=saved.z)["image"], saved)
+    assert not lost(saved.isel(c=[1, 2], z=[0, 2]).drop_attrs(), tmp_path / f"b{extension}", partition="yx")
+
+
+def test_dates_and_long_names_are_lost_in_names_of_files(tmp_path):
+    planes = xr.DataArray(np.zeros((2, 3, 4), "u1"), dims=("c", "y", "x"), coords={"c": ["a" * 200, "b"]}, name="image")
+    (said,) = lost(planes, tmp_path / "a.npy", partition="yx")
+    assert "loses the values or the order of c, which" in said
+    dated = planes.rename(c="t").assign_coords(t=np.array(["2024-02-29", "2024-03-01"], "M8[ns]"))
+    (said,) = lost(dated, tmp_path / "b.npy", partition="yx")
+    assert "loses the values or the order of t, which" in said
+
+
 @pytest.mark.parametrize("extension", [".npz", ".ome.zarr", ".tif", ".png"])
 def test_other_formats_keep_all_of_it(tmp_path, extension):
     assert not lost(image(), tmp_path / f"a{extension}")

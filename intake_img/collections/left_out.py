@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
+from intake_img.collections.file_names import format_labels, label_key, parse_label
 from intake_img.errors import warn
 from intake_img.model.axes import default_axes, spell
 from intake_img.model.image import Image
@@ -38,6 +39,11 @@ def _lost(image: Image, named: Collection[str]) -> Iterator[str]:
     if spaced := [a for a in image.spacing if a in given and a in image.sizes]:
         yield f"the spacing of {', '.join(spaced)}"
         given = {k: c for k, c in given.items() if k not in spaced}
+    labelled = {k: c for k, c in image.coords.items() if k in named and c.axes == (k,)}
+    if spaced := [a for a, c in labelled.items() if c.attrs]:
+        yield f"the units of {', '.join(spaced)}"
+    if mixed := [a for a, c in labelled.items() if not _is_named(c)]:
+        yield f"the values or the order of {', '.join(mixed)}, which the names of the files have sorted"
     if "c" in given:
         yield "the names of the channels"
     if others := [k for k in given if k != "c"]:
@@ -48,6 +54,12 @@ def _lost(image: Image, named: Collection[str]) -> Iterator[str]:
 
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names))
+
+
+def _is_named(coord: Coordinate) -> bool:
+    """Whether the names of files give back the values, in this order."""
+    labels = sorted(format_labels(coord.values), key=label_key)
+    return list(map(parse_label, labels)) == coord.values.tolist()
 
 
 def _is_count(coord: Coordinate) -> bool:

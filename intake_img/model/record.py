@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import datetime
+import json
 import math
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ from intake_img.model.axes import check_axes
 from intake_img.model.units import known_spacing
 from intake_img.model.variables import Coordinate, Variable
 
-__all__ = ["coordinate_record", "plain", "recorded_coordinate", "restored_variable"]
+__all__ = ["coordinate_record", "plain", "recorded_coordinate", "restored_variable", "seal_of", "unsealed_record"]
 
 
 def restored_variable(own: Variable, facts: Mapping[str, Any]) -> Variable:
@@ -102,6 +104,36 @@ def _places(own: Sequence[int], wanted: Sequence[int]) -> list[int | None] | Non
         return None
     left = [k for k, n in enumerate(own) if n != 1]
     return [left.pop(0) if n != 1 else None for n in wanted]
+
+
+def seal_of(*told: Any) -> str:
+    """Return a checksum of what the metadata of a format say, which its writer puts into the record as ``"seal"``.
+
+    Parameters
+    ----------
+    *told : JSON-like
+        What other programs may change: spacing, units, axes, names, as the format's reader finds them.
+
+    Returns
+    -------
+    str
+        8 hexadecimal digits.
+    """
+    return f"{zlib.crc32(json.dumps(told, sort_keys=True, default=str).encode()):08x}"
+
+
+def unsealed_record(record: Any, *told: Any) -> Any:
+    """Return a record; None if the metadata of the format were changed since it was written.
+
+    Parameters
+    ----------
+    record : object
+        One without a seal, of an earlier version of this package, is believed.
+    *told : JSON-like
+        See `seal_of`.
+    """
+    seal = record.get("seal") if isinstance(record, Mapping) else None
+    return record if seal is None or seal == seal_of(*told) else None
 
 
 def coordinate_record(c: Coordinate) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from intake_img.formats.compression import none_of
 from intake_img.formats.format_source import source_of
 from intake_img.model.axes import default_axes
 from intake_img.model.image import Image, Variable
+from intake_img.model.record import seal_of, unsealed_record
 from intake_img.storage.files import File
 from intake_img.storage.journal import resolve
 from intake_img.storage.streams import write_planes
@@ -59,7 +60,8 @@ class _BinaryHandle(Handle):
             axes = default_axes(pixels.ndim)
         header = {k: v for k, v in self.conf.items() if k != "record"}
         image = Image({"image": Variable(pixels, tuple(axes))}, header={"conf": header})
-        return image.restored(self.conf.get("record"))
+        told = {key: self.conf.get(key) for key in ("shape", "dtype", "axes")}
+        return image.restored(unsealed_record(self.conf.get("record"), told))
 
     def array(self, address: None) -> RawArray:
         return self.stored
@@ -87,12 +89,12 @@ class Binary(Format):
 
     def companions(self, image: Image, name: str, options: Mapping[str, Any]) -> Mapping[str, bytes]:
         v = image.only
-        conf = {
+        conf: dict[str, Any] = {
             "shape": list(v.pixels.shape),
             "dtype": thunder_dtype(v.pixels.dtype),
             "axes": list(v.axes),
-            "record": image.record(),
         }
+        conf["record"] = {"seal": seal_of(conf), **image.record()}
         return {f"{name}.json": json.dumps(conf, indent=2).encode()}
 
     def write(

@@ -23,14 +23,27 @@ from intake_img.formats.dicom.tiles import AllTrue, Tiled, tile_table
 from intake_img.model.axes import RGB
 from intake_img.model.image import Coordinate, Image, Variable
 from intake_img.model.pixels import Pixels, stack
+from intake_img.model.record import unsealed_record
 from intake_img.storage.files import ByteReader
 
-__all__ = ["CREATOR", "RECORD", "FileImages", "valued"]
+__all__ = ["CREATOR", "RECORD", "FileImages", "told_by", "valued"]
 
 CREATOR = "intake_img"
 """Creator of the private block in which `imsave` stores the record."""
 RECORD = (0x0099, 0x01)
 _KINDS = {"BINARY": "mask", "LABELMAP": "labels"}
+_SHARED = "SharedFunctionalGroupsSequence"
+_FRAMES = "PerFrameFunctionalGroupsSequence"
+_TOLD = (
+    "PixelSpacing",
+    "SpacingBetweenSlices",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "FrameTime",
+    "FrameTimeVector",
+)
 _MASK = "valid_mask"
 _TONES = ("MONOCHROME1", "PALETTE COLOR")
 
@@ -55,7 +68,7 @@ class FileImages:
         count = tiles_in(header)
         if count > 1:
             self.frames = Unfolded(self.frames, count)
-        self.record = _record(self.ds)
+        self.record = self._record()
         self.kind = text(self.ds, "SegmentationType") if "SegmentSequence" in self.item else ""
         self.tiled = "TotalPixelMatrixColumns" in self.item
         self.groups = self._groups()
@@ -75,6 +88,14 @@ class FileImages:
             self.volume = volume_of(slices_in_mosaic(0, header, count), header.file.name)
         elif planes := planes_of_dose(self.ds, header.stated)[: header.frames]:
             self.volume = volume_of(planes, header.file.name)
+
+    def _record(self) -> Any:
+        """Return the record of a file that `imsave` wrote; None if other programs changed its geometry or scaling."""
+        try:
+            record = json.loads(self.ds.private_block(RECORD[0], CREATOR)[RECORD[1]].value)
+        except (KeyError, ValueError, TypeError):
+            return None
+        return unsealed_record(record, *told_by(self.item))
 
     # arrays
 
@@ -226,7 +247,7 @@ class FileImages:
     def _groups(self) -> list[list[Any]]:
         """For each frame, its functional groups and the shared ones."""
         shared = self._shared()
-        own = self.header.items("PerFrameFunctionalGroupsSequence")
+        own = self.header.items(_FRAMES)
         if not own:
             return []
         if len(own) != self.header.stated:
@@ -234,7 +255,7 @@ class FileImages:
         return [[*_flat(group), *shared, self.item] for group in own[: self.header.frames]]
 
     def _shared(self) -> list[Any]:
-        groups = self.header.items("SharedFunctionalGroupsSequence")
+        groups = self.header.items(_SHARED)
         return _flat(groups[0]) if groups else []
 
     def _slices(self) -> list[Slice]:
@@ -352,6 +373,13 @@ def _flat(group: Any) -> list[Any]:
     return list(itertools.chain.from_iterable(e.value for e in group if e.VR == "SQ" and e.value))
 
 
+def told_by(item: Any) -> list[Any]:
+    """Return what a file tells of geometry and scaling, itself and in the macros of its functional groups."""
+    groups = [group for name in (_SHARED, _FRAMES) for group in item.get(name) or []]
+    items = [item, *itertools.chain.from_iterable(map(_flat, groups))]
+    return [[numbers(one.get(name)) for name in _TOLD] for one in items]
+
+
 def _overlays(ds: Any, image: Variable) -> dict[str, Variable]:
     """Overlays of the size of the image, as masks (PS3.3, C.9.2)."""
     found: dict[str, Variable] = {}
@@ -391,13 +419,6 @@ def _ultrasound(ds: Any) -> tuple[float, float] | None:
         return None  # 3: cm
     found = numbers([regions[0].get(f"PhysicalDelta{a}") for a in "YX"], 2)
     return None if found is None or min(found) <= 0 else (10 * found[0], 10 * found[1])
-
-
-def _record(ds: Any) -> Any:
-    try:
-        return json.loads(ds.private_block(RECORD[0], CREATOR)[RECORD[1]].value)
-    except (KeyError, ValueError, TypeError):
-        return None
 
 
 def _outer(record: Any, frames: int, dimensions: int) -> tuple[list[str], list[int]] | None:

@@ -13,12 +13,13 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError
 from intake_img.formats.compression import none_of
-from intake_img.formats.dicom.describe import CREATOR, RECORD
+from intake_img.formats.dicom.describe import CREATOR, RECORD, told_by
 from intake_img.model.affine import Affine
 from intake_img.model.axes import RGB
 from intake_img.model.image import Image
 from intake_img.model.packages import imported
 from intake_img.model.pixels import Pixels
+from intake_img.model.record import seal_of
 from intake_img.model.units import convert
 from intake_img.storage.streams import iter_planes
 
@@ -39,7 +40,7 @@ def write_dicom(image: Image, path: str, compress: Any, progress: Callable[[int]
     ds = _common(pydicom, pixels, colour, signed)
     ds.update(_geometry(pydicom, image, pixels, axes))
     block = ds.private_block(RECORD[0], CREATOR, create=True)
-    block.add_new(RECORD[1], "UT", json.dumps(image.record(list(axes))))
+    block.add_new(RECORD[1], "UT", json.dumps({"seal": seal_of(*told_by(ds)), **image.record(list(axes))}))
     _write(pydicom, ds, pixels, path, colour, signed, progress)
 
 
@@ -157,7 +158,7 @@ def _mm(image: Image, axis: str) -> float | None:
 def _decimal(value: Any) -> Any:
     from pydicom import valuerep
 
-    return valuerep.DSfloat(float(value), auto_format=True)
+    return valuerep.DSfloat(str(valuerep.DSfloat(float(value), auto_format=True)))  # as it is read again
 
 
 def _write(

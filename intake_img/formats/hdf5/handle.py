@@ -15,9 +15,10 @@ from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.tree import attributes_of, image_paths
 from intake_img.formats.hdf5.describe import axis_facts, is_labels, palette_of
 from intake_img.formats.hdf5.ilastik import Labels, label_sets, links_of
-from intake_img.formats.hdf5.record import lines_of, read_record, variable_name
+from intake_img.formats.hdf5.record import lines_of, read_record, told_by, variable_name
 from intake_img.formats.palettes import palette_attrs
 from intake_img.model.image import Image
+from intake_img.model.record import unsealed_record
 
 __all__ = ["Hdf5Handle"]
 
@@ -57,8 +58,11 @@ class Hdf5Handle(H5Handle):
         image = self._image(path)
         if path not in self.recorded:
             return image
-        variables = {variable_name(p): self._image(p).only for p in self.recorded}
-        return replace(image, variables=variables).restored(self.record)
+        images = {variable_name(p): self._image(p) for p in self.recorded}
+        written = self.record["variables"] if self.record else ()
+        told = [told_by(images[name].header["attributes"]) for name in written if name in images]
+        variables = {name: found.only for name, found in images.items()}
+        return replace(image, variables=variables).restored(unsealed_record(self.record, *told))
 
     def _image(self, path: str) -> Image:
         name = os.path.splitext(self.h5.file.name)[0]

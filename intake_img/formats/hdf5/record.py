@@ -13,10 +13,11 @@ from intake_img.formats.h5.arrays import dtype_of
 from intake_img.formats.h5.tree import dataset_at
 from intake_img.storage.limits import record_limit
 
-__all__ = ["RECORD", "lines_of", "read_record", "variable_name", "variable_path", "write_record"]
+__all__ = ["RECORD", "lines_of", "read_record", "told_by", "variable_name", "variable_path", "write_record"]
 
 RECORD = "intake_img_record"
 """The dataset at the root that holds the record: JSON text, as bytes."""
+_TOLD = ("axistags", "axis_units", "element_size_um", "DIMENSION_LABELS")
 
 
 def variable_path(name: str) -> str:
@@ -29,6 +30,11 @@ def variable_path(name: str) -> str:
     """
     escaped = name.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
     return "%2E" + escaped[1:] if escaped.startswith(".") else escaped
+
+
+def told_by(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the attributes of an array tell other programs of its axes; they may change it."""
+    return {name: attributes[name] for name in _TOLD if name in attributes}
 
 
 def variable_name(path: str) -> str:

@@ -17,6 +17,7 @@ from intake_img.formats.precomputed.codecs import decoded
 from intake_img.formats.precomputed.info import Scale, VolumeInfo, is_info
 from intake_img.formats.precomputed.shards import Shards, UnshardedChunks
 from intake_img.model.image import Image
+from intake_img.model.record import unsealed_record
 from intake_img.storage.files import File
 
 __all__ = ["INFO", "RECORD", "PrecomputedHandle", "volumes_in"]
@@ -104,7 +105,7 @@ class PrecomputedHandle(Handle):
             variable_attrs={"kind": "labels"} if volume.labels else {},
             header={k: v for k, v in info.items() if k != RECORD},
         )
-        return image if level else image.restored(info.get(RECORD))
+        return image if level else image.restored(unsealed_record(info.get(RECORD), *volume.told()))
 
     def array(self, address: tuple[str, int, str]) -> ScaleArray:
         if address not in self._arrays:

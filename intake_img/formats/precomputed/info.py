@@ -60,6 +60,10 @@ class VolumeInfo:
             raise FormatError("there are no scales: the volume is empty")
         return cls(info.get("type") == "segmentation", np.dtype(info["data_type"]), channels, scales)
 
+    def told(self) -> list[Any]:
+        """Return what other programs may change of the full resolution."""
+        return [self.labels, self.scales[0].resolution, self.scales[0].offset]
+
 
 def _scale(about: Any) -> Scale:
     if not isinstance(about, dict):

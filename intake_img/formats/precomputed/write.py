@@ -17,12 +17,14 @@ import numpy as np
 from intake_img.errors import CannotWriteError
 from intake_img.formats.precomputed.codecs import encoder
 from intake_img.formats.precomputed.handle import INFO, RECORD
+from intake_img.formats.precomputed.info import VolumeInfo
 from intake_img.model.axes import canonical_order
 from intake_img.model.blocks import blocks_of
 from intake_img.model.chunks import Region
 from intake_img.model.engine import Tasks
 from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
+from intake_img.model.record import seal_of
 from intake_img.model.units import convert, known_spacing, parse_unit
 from intake_img.storage.files import File
 from intake_img.storage.shared import SharedFolder
@@ -136,14 +138,14 @@ def begin_volume(
             os.makedirs(f"{folder.path}/{key}")
         place = SharedFolder(folder / key)
         parts.append((_Scale(place, (first.shape[0], *chunk[::-1]), level.offset, encode), level.pixels))
-    info = {
+    info: dict[str, Any] = {
         "@type": "neuroglancer_multiscale_volume",
         "type": "segmentation" if labels and first.dtype.kind == "u" else "image",
         "data_type": str(first.dtype),
         "num_channels": first.shape[0],
         "scales": scales,
-        RECORD: image.record(canonical_order(image.only.axes)),
     }
+    info[RECORD] = {"seal": seal_of(*VolumeInfo.of(info).told()), **image.record(canonical_order(image.only.axes))}
     lazy = []
     for scale, pixels in parts:
         if in_tasks and not pixels.in_memory:

@@ -6,6 +6,7 @@ made by `intake_img.formats.tif.parser`.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -19,15 +20,17 @@ import numpy as np
 from intake_img.formats.base import Handle
 from intake_img.formats.tif.facts import TiffFacts
 from intake_img.formats.tif.index import SegmentLayout
+from intake_img.model.record import unsealed_record
 from intake_img.model.wells import Place
 from intake_img.storage.files import ByteReader, File
 
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["RECORD_TAG", "Tables", "TiffHandle", "TiffScene", "tables_of"]
+__all__ = ["RECORD_TAG", "Tables", "TiffHandle", "TiffScene", "record_of", "tables_of", "told_by"]
 
 _FRAME = 2**18  # bytes of structure that are compared to tell that two files are laid out alike
+_UUID = re.compile("urn:uuid:[0-9A-Fa-f-]{36}")
 _UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}  # data types of TIFF tags that hold offsets and counts
 _OWN_UUID = re.compile(rb'<OME [^<>]*?UUID="(urn:uuid:[0-9A-Fa-f\-]{36})"')
 RECORD_TAG = 65100
@@ -184,6 +187,22 @@ def _spans(layout: SegmentLayout) -> list[tuple[int, int]]:
         return []
     starts = layout.offsets.ravel()
     return list(zip(starts.tolist(), (starts + layout.counts.ravel()).tolist(), strict=True))
+
+
+def record_of(page: Any) -> Any:
+    """Return the record in the first page of a file; None if it has none, or other programs changed its metadata."""
+    text = page.tags.valueof(RECORD_TAG)
+    if not isinstance(text, (str, bytes)):
+        return None
+    try:
+        return unsealed_record(json.loads(text), *told_by(page))
+    except (ValueError, RecursionError):
+        return None
+
+
+def told_by(page: Any) -> list[Any]:
+    """Return what a page tells other programs: its description without the UUID of the file, and the resolution."""
+    return [_UUID.sub("", page.description.strip()), *(page.tags.valueof(code) for code in (282, 283, 296))]
 
 
 def tables_of(page: tifffile.TiffPage, layout: SegmentLayout) -> Tables | None:

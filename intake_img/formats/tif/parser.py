@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import json
 import math
 import os
 import re
@@ -22,7 +21,7 @@ from intake_img.formats.palettes import palette_attrs
 from intake_img.formats.tif.counted import counted, interrupted, planes_held, shortened, stack_of, whole_pages
 from intake_img.formats.tif.dialects.evidence import View
 from intake_img.formats.tif.facts import TiffFacts, facts_of, header_of, ome_facts, palette_of, samples_named
-from intake_img.formats.tif.file import RECORD_TAG, Tables, TiffHandle, TiffScene, tables_of
+from intake_img.formats.tif.file import Tables, TiffHandle, TiffScene, record_of, tables_of
 from intake_img.formats.tif.index import StoredPages, layout_of, listening
 from intake_img.formats.tif.ome import OmeDocument, OmeImage, parse_ome
 from intake_img.formats.tif.page_series import (
@@ -218,7 +217,7 @@ class _Parser:
         omes = matched([s for s, _ in kept], document.images) if document else [None] * len(kept)
         if document and (lost := [im.name for im in document.images if not any(im is own for own in omes)]):
             self.warn(no_planes(lost))
-        record = _record(tif)
+        record = record_of(tif.pages.first)
         scenes, seen = [], set()
         for n, ((one, axes), ome) in enumerate(zip(kept, omes, strict=True)):
             stored = [self.whole(stored_series(level, self.file)) for level in [*one.levels, *further[n]]]
@@ -314,7 +313,7 @@ class _Parser:
     def of_counts(self, tif: tifffile.TiffFile, pages: int) -> list[TiffScene]:
         """Return the stacks that descriptions of pages count, as far as there are planes, and the pages left over."""
         scenes: list[TiffScene] = []
-        number, record = 0, _record(tif)
+        number, record = 0, record_of(tif.pages.first)
         while number < pages:
             page: Any = tif.pages.get(number) if number else tif.pages.first
             count = counted(tif, page)
@@ -460,13 +459,3 @@ def _is_vital(error: str) -> bool:
 
 def _text(file: File) -> str:
     return file.read().decode("utf-8", "replace")
-
-
-def _record(tif: tifffile.TiffFile) -> Any:
-    value = tif.pages.first.tags.valueof(RECORD_TAG)
-    if not isinstance(value, (str, bytes)):
-        return None
-    try:
-        return json.loads(value)
-    except ValueError:
-        return None

@@ -16,9 +16,9 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.tif.facts import facts_of, header_of, ome_facts
-from intake_img.formats.tif.file import RECORD_TAG, Tables, TiffScene, tables_of
+from intake_img.formats.tif.file import Tables, TiffScene, record_of, tables_of
 from intake_img.formats.tif.index import StoredPages, layout_of
-from intake_img.formats.tif.light import Doubtful, LightPage, LightTiff, light_tiff, need
+from intake_img.formats.tif.light import Doubtful, LightTiff, light_tiff, need
 from intake_img.formats.tif.ome import OmeDocument, OmeImage, TiffData, parse_ome
 from intake_img.formats.tif.page_series import axis_names, one_named
 from intake_img.storage.files import ByteReader, File
@@ -75,16 +75,8 @@ def _scene(tiff: Any, series: _Series, file: File, source: ByteReader) -> tuple[
     facts = ome_facts(ome) if ome else facts_of(tiff, series.kind, names, layout.shape, page, True)
     header = header_of(tiff, series.kind, page, series.document.text if series.document else None)
     place = ome.place if ome else None
-    scene = TiffScene(series.name.strip() or "0", names, [layout], facts, header, _record(page), place)
+    scene = TiffScene(series.name.strip() or "0", names, [layout], facts, header, record_of(page), place)
     return scene, tables_of(page, layout) if len(tiff) == 1 else None
-
-
-def _record(page: LightPage) -> Any:
-    text = page.tags.valueof(RECORD_TAG)
-    try:
-        return None if text is None else json.loads(text)
-    except ValueError:
-        return None
 
 
 def _series(tiff: LightTiff, file: File) -> _Series:

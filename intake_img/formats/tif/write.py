@@ -26,17 +26,20 @@ from intake_img.formats.tif.encoding import (
     plan_of,
     stored_as,
 )
-from intake_img.formats.tif.file import RECORD_TAG
+from intake_img.formats.tif.file import RECORD_TAG, told_by
 from intake_img.model.axes import spell
 from intake_img.model.image import Image
 from intake_img.model.machine import cpus
 from intake_img.model.pixels import Pixels
+from intake_img.model.record import seal_of
 from intake_img.storage.streams import iter_planes
 
 __all__ = ["write_tiff"]
 
 _LEAST_SHARED = 2**15  # bytes of a strip or tile that are worth the way to another thread
 _BUFFER = 2**25  # bytes
+_SEALED = '{"seal": "' + 8 * "-"
+"""The beginning of the record until the file is complete, and its description known."""
 
 
 def write_tiff(
@@ -70,11 +73,12 @@ def write_tiff(
     try:
         record = json.dumps(image.record(plan.order))
         tags = {
-            "extratags": [(RECORD_TAG, "s", 0, record, True)],
+            "extratags": [(RECORD_TAG, "s", 0, f'{_SEALED}", {record[1:]}', True)],
             "metadata": metadata_of(image, plan, name + record),
             **resolution_tags(image, plan),
         }
         _write_levels(path, plan, source, smaller or _depth(plan, pyramid), tags, labels=labels, byteorder=byteorder)
+        _seal(path)
     except (ValueError, TypeError, RuntimeError, NotImplementedError, KeyError, ImportError) as exc:
         if source.failed or isinstance(exc, IntakeImgError):
             raise
@@ -112,6 +116,18 @@ def _write_levels(
         for shape, planes in _smaller(source, given, spools, plan, labels):
             axes = {"axes": letters(plan)}
             writer.write(_pieces(planes, plan), shape=shape, subfiletype=1, metadata=axes, **options)
+
+
+def _seal(path: str) -> None:
+    """Complete the record with the checksum of what other programs are told, and may change."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages.first
+        seal, place = seal_of(*told_by(page)), page.tags[RECORD_TAG].valueoffset + len(_SEALED)
+    with open(path, "r+b") as stream:
+        stream.seek(place - len(seal))
+        stream.write(seal.encode())
 
 
 def _check_request(name: str, byteorder: str | None, pyramid: int, levels: Sequence[Image]) -> None:
