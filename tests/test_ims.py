@@ -98,7 +98,8 @@ def test_contradictions(sample):
         "/DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data is smaller than the image is said to be",
     }
     assert ds.sizes["z"] == 4
-    assert set(ds.coords) == {"z", "y"}
+    assert set(ds.coords) == {"c", "z", "y"}
+    assert ds.img.channels == [whole.img.channels[0], "1"]
     np.testing.assert_array_equal(values[1, 0], 0)
     np.testing.assert_array_equal(values[1, 1, :3], whole["image"].values[1, 1])
     with h5py.File(path, "r+") as f:

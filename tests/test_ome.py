@@ -76,10 +76,18 @@ def test_channels_have_names_colours_and_wavelengths():
     assert channel_metadata(None, {"color": ["red", "green"]}, 2) == {}
 
 
-def test_channels_partly_named_have_no_names():
-    inner = '<Channel Name="GFP"/><Channel/>'
+@pytest.mark.parametrize(
+    ("inner", "names"),
+    [
+        ('<Channel Name="GFP"/><Channel/>', ["GFP", "Channel:1"]),
+        ('<Channel ID="Channel:0:0" Name=" "/><Channel ID="Channel:0:1" Name="GFP"/>', ["Channel:0:0", "GFP"]),
+        ('<Channel ID="Channel:0:0"/><Channel ID="Channel:0:1" Name=""/>', None),
+        ('<Channel Name="GFP"/>', None),
+    ],
+)
+def test_channels_without_a_name_beside_others_have_their_identifiers(inner, names):
     (image,) = parse_ome(document(inner, 'SizeC="2"')).images
-    assert image.channel_names is None
+    assert image.channel_names == names
 
 
 @pytest.mark.parametrize(

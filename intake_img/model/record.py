@@ -106,12 +106,12 @@ def _places(own: Sequence[int], wanted: Sequence[int]) -> list[int | None] | Non
     return [left.pop(0) if n != 1 else None for n in wanted]
 
 
-def seal_of(*told: Any) -> str:
+def seal_of(*facts: Any) -> str:
     """Return a checksum of what the metadata of a format say, which its writer puts into the record as ``"seal"``.
 
     Parameters
     ----------
-    *told : JSON-like
+    *facts : JSON-like
         What other programs may change: spacing, units, axes, names, as the format's reader finds them.
 
     Returns
@@ -119,21 +119,21 @@ def seal_of(*told: Any) -> str:
     str
         8 hexadecimal digits.
     """
-    return f"{zlib.crc32(json.dumps(told, sort_keys=True, default=str).encode()):08x}"
+    return f"{zlib.crc32(json.dumps(facts, sort_keys=True, default=str).encode()):08x}"
 
 
-def unsealed_record(record: Any, *told: Any) -> Any:
+def unsealed_record(record: Any, *facts: Any) -> Any:
     """Return a record; None if the metadata of the format were changed since it was written.
 
     Parameters
     ----------
     record : object
         One without a seal, of an earlier version of this package, is believed.
-    *told : JSON-like
+    *facts : JSON-like
         See `seal_of`.
     """
     seal = record.get("seal") if isinstance(record, Mapping) else None
-    return record if seal is None or seal == seal_of(*told) else None
+    return record if seal is None or seal == seal_of(*facts) else None
 
 
 def coordinate_record(c: Coordinate) -> dict[str, Any]:

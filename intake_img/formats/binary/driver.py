@@ -60,8 +60,8 @@ class _BinaryHandle(Handle):
             axes = default_axes(pixels.ndim)
         header = {k: v for k, v in self.conf.items() if k != "record"}
         image = Image({"image": Variable(pixels, tuple(axes))}, header={"conf": header})
-        told = {key: self.conf.get(key) for key in ("shape", "dtype", "axes")}
-        return image.restored(unsealed_record(self.conf.get("record"), told))
+        facts = {key: self.conf.get(key) for key in ("shape", "dtype", "axes")}
+        return image.restored(unsealed_record(self.conf.get("record"), facts))
 
     def array(self, address: None) -> RawArray:
         return self.stored

@@ -26,7 +26,7 @@ from intake_img.model.pixels import Pixels, stack
 from intake_img.model.record import unsealed_record
 from intake_img.storage.files import ByteReader
 
-__all__ = ["CREATOR", "RECORD", "FileImages", "told_by", "valued"]
+__all__ = ["CREATOR", "RECORD", "FileImages", "sealed_facts", "valued"]
 
 CREATOR = "intake_img"
 """Creator of the private block in which `imsave` stores the record."""
@@ -34,7 +34,7 @@ RECORD = (0x0099, 0x01)
 _KINDS = {"BINARY": "mask", "LABELMAP": "labels"}
 _SHARED = "SharedFunctionalGroupsSequence"
 _FRAMES = "PerFrameFunctionalGroupsSequence"
-_TOLD = (
+_SEALED = (
     "PixelSpacing",
     "SpacingBetweenSlices",
     "ImagePositionPatient",
@@ -95,7 +95,7 @@ class FileImages:
             record = json.loads(self.ds.private_block(RECORD[0], CREATOR)[RECORD[1]].value)
         except (KeyError, ValueError, TypeError):
             return None
-        return unsealed_record(record, *told_by(self.item))
+        return unsealed_record(record, *sealed_facts(self.item))
 
     # arrays
 
@@ -373,11 +373,11 @@ def _flat(group: Any) -> list[Any]:
     return list(itertools.chain.from_iterable(e.value for e in group if e.VR == "SQ" and e.value))
 
 
-def told_by(item: Any) -> list[Any]:
+def sealed_facts(item: Any) -> list[Any]:
     """Return what a file tells of geometry and scaling, itself and in the macros of its functional groups."""
     groups = [group for name in (_SHARED, _FRAMES) for group in item.get(name) or []]
     items = [item, *itertools.chain.from_iterable(map(_flat, groups))]
-    return [[numbers(one.get(name)) for name in _TOLD] for one in items]
+    return [[numbers(one.get(name)) for name in _SEALED] for one in items]
 
 
 def _overlays(ds: Any, image: Variable) -> dict[str, Variable]:

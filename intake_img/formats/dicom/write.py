@@ -13,7 +13,7 @@ import numpy as np
 
 from intake_img.errors import CannotWriteError
 from intake_img.formats.compression import none_of
-from intake_img.formats.dicom.describe import CREATOR, RECORD, told_by
+from intake_img.formats.dicom.describe import CREATOR, RECORD, sealed_facts
 from intake_img.model.affine import Affine
 from intake_img.model.axes import RGB
 from intake_img.model.image import Image
@@ -40,7 +40,7 @@ def write_dicom(image: Image, path: str, compress: Any, progress: Callable[[int]
     ds = _common(pydicom, pixels, colour, signed)
     ds.update(_geometry(pydicom, image, pixels, axes))
     block = ds.private_block(RECORD[0], CREATOR, create=True)
-    block.add_new(RECORD[1], "UT", json.dumps({"seal": seal_of(*told_by(ds)), **image.record(list(axes))}))
+    block.add_new(RECORD[1], "UT", json.dumps({"seal": seal_of(*sealed_facts(ds)), **image.record(list(axes))}))
     _write(pydicom, ds, pixels, path, colour, signed, progress)
 
 

@@ -15,7 +15,7 @@ from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.tree import attributes_of, image_paths
 from intake_img.formats.hdf5.describe import axis_facts, is_labels, palette_of
 from intake_img.formats.hdf5.ilastik import Labels, label_sets, links_of
-from intake_img.formats.hdf5.record import lines_of, read_record, told_by, variable_name
+from intake_img.formats.hdf5.record import lines_of, read_record, sealed_facts, variable_name
 from intake_img.formats.palettes import palette_attrs
 from intake_img.model.image import Image
 from intake_img.model.record import unsealed_record
@@ -58,11 +58,11 @@ class Hdf5Handle(H5Handle):
         image = self._image(path)
         if path not in self.recorded:
             return image
-        images = {variable_name(p): self._image(p) for p in self.recorded}
+        images = {variable_name(p): image if p == path else self._image(p) for p in self.recorded}
         written = self.record["variables"] if self.record else ()
-        told = [told_by(images[name].header["attributes"]) for name in written if name in images]
+        facts = [sealed_facts(images[name].header["attributes"]) for name in written if name in images]
         variables = {name: found.only for name, found in images.items()}
-        return replace(image, variables=variables).restored(unsealed_record(self.record, *told))
+        return replace(image, variables=variables).restored(unsealed_record(self.record, *facts))
 
     def _image(self, path: str) -> Image:
         name = os.path.splitext(self.h5.file.name)[0]

@@ -13,11 +13,11 @@ from intake_img.formats.h5.arrays import dtype_of
 from intake_img.formats.h5.tree import dataset_at
 from intake_img.storage.limits import record_limit
 
-__all__ = ["RECORD", "lines_of", "read_record", "told_by", "variable_name", "variable_path", "write_record"]
+__all__ = ["RECORD", "lines_of", "read_record", "sealed_facts", "variable_name", "variable_path", "write_record"]
 
 RECORD = "intake_img_record"
 """The dataset at the root that holds the record: JSON text, as bytes."""
-_TOLD = ("axistags", "axis_units", "element_size_um", "DIMENSION_LABELS")
+_SEALED = ("axistags", "axis_units", "element_size_um", "DIMENSION_LABELS")
 
 
 def variable_path(name: str) -> str:
@@ -32,9 +32,9 @@ def variable_path(name: str) -> str:
     return "%2E" + escaped[1:] if escaped.startswith(".") else escaped
 
 
-def told_by(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def sealed_facts(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the attributes of an array tell other programs of its axes; they may change it."""
-    return {name: attributes[name] for name in _TOLD if name in attributes}
+    return {name: attributes[name] for name in _SEALED if name in attributes}
 
 
 def variable_name(path: str) -> str:

@@ -17,7 +17,7 @@ from intake_img.errors import CannotWriteError, UnitsError
 from intake_img.formats.compression import codec_of
 from intake_img.formats.h5.file import h5py_module
 from intake_img.formats.h5.tree import attributes_of
-from intake_img.formats.hdf5.record import RECORD, told_by, variable_path, write_record
+from intake_img.formats.hdf5.record import RECORD, sealed_facts, variable_path, write_record
 from intake_img.model.image import Image, Variable
 from intake_img.model.record import seal_of
 from intake_img.model.units import canonical, convert
@@ -37,13 +37,13 @@ def write_hdf5(image: Image, path: str, compress: Any, progress: Callable[[int],
     if clash := [name for name in image.variables if variable_path(name) in ("", RECORD)]:
         raise CannotWriteError(f"a variable cannot be called {clash[0]!r} in HDF5 files: rename it")
     h5py = h5py_module("writing HDF5 files")
-    told = []
+    facts = []
     with h5py.File(path, "w") as f:
         for name, variable in image.variables.items():
             dataset = _write_pixels(f, variable_path(name), variable, codec, progress)
             _write_axes(dataset, image, variable)
-            told.append(told_by(attributes_of(dataset)))
-        write_record(f, {"seal": seal_of(*told), **image.record()})
+            facts.append(sealed_facts(attributes_of(dataset)))
+        write_record(f, {"seal": seal_of(*facts), **image.record()})
 
 
 def _write_pixels(

@@ -31,8 +31,9 @@ def times_of(info: Mapping[str, Any], count: int) -> np.ndarray | None:
 def channels_of(info: Mapping[str, Mapping[str, Any]], count: int) -> Coordinate | None:
     known = [info.get(f"Channel {c}", {}) for c in range(count)]
     names = [str(channel.get("Name") or "") for channel in known]
-    if not all(names):
+    if not any(names):
         return None
+    names = [name or str(k) for k, name in enumerate(names)]
     colors = [_color(channel.get("Color")) for channel in known]
     return Coordinate(("c",), np.asarray(names), {"color": colors} if all(colors) else {})
 

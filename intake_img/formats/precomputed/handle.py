@@ -105,7 +105,7 @@ class PrecomputedHandle(Handle):
             variable_attrs={"kind": "labels"} if volume.labels else {},
             header={k: v for k, v in info.items() if k != RECORD},
         )
-        return image if level else image.restored(unsealed_record(info.get(RECORD), *volume.told()))
+        return image if level else image.restored(unsealed_record(info.get(RECORD), *volume.sealed_facts()))
 
     def array(self, address: tuple[str, int, str]) -> ScaleArray:
         if address not in self._arrays:

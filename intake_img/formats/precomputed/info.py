@@ -60,7 +60,7 @@ class VolumeInfo:
             raise FormatError("there are no scales: the volume is empty")
         return cls(info.get("type") == "segmentation", np.dtype(info["data_type"]), channels, scales)
 
-    def told(self) -> list[Any]:
+    def sealed_facts(self) -> list[Any]:
         """Return what other programs may change of the full resolution."""
         return [self.labels, self.scales[0].resolution, self.scales[0].offset]
 

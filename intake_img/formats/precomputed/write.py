@@ -145,7 +145,10 @@ def begin_volume(
         "num_channels": first.shape[0],
         "scales": scales,
     }
-    info[RECORD] = {"seal": seal_of(*VolumeInfo.of(info).told()), **image.record(canonical_order(image.only.axes))}
+    info[RECORD] = {
+        "seal": seal_of(*VolumeInfo.of(info).sealed_facts()),
+        **image.record(canonical_order(image.only.axes)),
+    }
     lazy = []
     for scale, pixels in parts:
         if in_tasks and not pixels.in_memory:

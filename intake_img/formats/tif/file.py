@@ -27,7 +27,7 @@ from intake_img.storage.files import ByteReader, File
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["RECORD_TAG", "Tables", "TiffHandle", "TiffScene", "record_of", "tables_of", "told_by"]
+__all__ = ["RECORD_TAG", "Tables", "TiffHandle", "TiffScene", "record_of", "sealed_facts", "tables_of"]
 
 _FRAME = 2**18  # bytes of structure that are compared to tell that two files are laid out alike
 _UUID = re.compile("urn:uuid:[0-9A-Fa-f-]{36}")
@@ -195,12 +195,12 @@ def record_of(page: Any) -> Any:
     if not isinstance(text, (str, bytes)):
         return None
     try:
-        return unsealed_record(json.loads(text), *told_by(page))
+        return unsealed_record(json.loads(text), *sealed_facts(page))
     except (ValueError, RecursionError):
         return None
 
 
-def told_by(page: Any) -> list[Any]:
+def sealed_facts(page: Any) -> list[Any]:
     """Return what a page tells other programs: its description without the UUID of the file, and the resolution."""
     return [_UUID.sub("", page.description.strip()), *(page.tags.valueof(code) for code in (282, 283, 296))]
 

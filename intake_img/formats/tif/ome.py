@@ -93,9 +93,11 @@ class OmeImage:
 
     @property
     def channel_names(self) -> list[str] | None:
-        """Names of the channels if each has one."""
+        """Names of the channels; the identifiers of those that have none beside others."""
         names = [c.get("Name", "").strip() for c in self.channels]
-        return names if names and all(names) and len(names) == self.sizes.get("c", 1) else None
+        if not any(names) or len(names) != self.sizes.get("c", 1):
+            return None
+        return [name or self.channels[k].get("ID") or f"Channel:{k}" for k, name in enumerate(names)]
 
     def channel_attrs(self) -> dict[str, Any]:
         """What is known of all channels, as lists: colours, wavelengths in nm, fluorophores."""

@@ -26,7 +26,7 @@ from intake_img.formats.tif.encoding import (
     plan_of,
     stored_as,
 )
-from intake_img.formats.tif.file import RECORD_TAG, told_by
+from intake_img.formats.tif.file import RECORD_TAG, sealed_facts
 from intake_img.model.axes import spell
 from intake_img.model.image import Image
 from intake_img.model.machine import cpus
@@ -124,7 +124,7 @@ def _seal(path: str) -> None:
 
     with tifffile.TiffFile(path) as tif:
         page = tif.pages.first
-        seal, place = seal_of(*told_by(page)), page.tags[RECORD_TAG].valueoffset + len(_SEALED)
+        seal, place = seal_of(*sealed_facts(page)), page.tags[RECORD_TAG].valueoffset + len(_SEALED)
     with open(path, "r+b") as stream:
         stream.seek(place - len(seal))
         stream.write(seal.encode())
