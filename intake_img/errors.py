@@ -8,7 +8,7 @@
     ├── AxesError(ValueError)              letters of axes that are unknown, repeated or missing
     ├── UnitsError(ValueError)             an unknown unit, or units that do not convert
     ├── SceneError(LookupError)            no such scene, or level of a pyramid, in the file
-    ├── CannotWriteError(ValueError)       the format cannot hold this image
+    ├── CannotWriteError(ValueError)       the format cannot store this image
     ├── CatalogError(ValueError)           a catalog that cannot be read, or requests something not allowed
     ├── MissingExtraError(ImportError)     an optional package is not installed
     ├── SourceChangedError(OSError)        the file was replaced since it was opened
@@ -67,7 +67,7 @@ class SceneError(IntakeImgError, LookupError):
 
 
 class CannotWriteError(IntakeImgError, ValueError):
-    """The format cannot hold this image."""
+    """The format cannot store this image."""
 
 
 class CatalogError(IntakeImgError, ValueError):

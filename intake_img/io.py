@@ -238,12 +238,12 @@ def imsave(
     FileExistsError
         If the target exists and `overwrite` is False. Nothing is written.
     CannotWriteError
-        If the format cannot hold the image, or the target is a folder that is no image.
+        If the format cannot store the image, or the target is a folder that is no image.
 
     Warns
     -----
     UserWarning
-        If a format that holds only pixels (``.npy``, ``.bmp``) loses metadata; the warning names them. If an array
+        If a format that contains only pixels (``.npy``, ``.bmp``) loses metadata; the warning names them. If an array
         without names looks like a colour picture, and is written as many files.
 
     Notes
@@ -376,7 +376,9 @@ def _models(image: Any, format: Format, known: Sequence[str]) -> list[Image]:
     if not isinstance(image, xr.DataTree):
         return [Image.from_xarray(image.dataset() if isinstance(image, ImageSource) else image)]
     if "levels" not in known:
-        raise CannotWriteError(f"{format.title} holds no pyramids: save one level, e.g. tree['scale0'].to_dataset()")
+        raise CannotWriteError(
+            f"{format.title} cannot store pyramids: save one level, e.g. tree['scale0'].to_dataset()"
+        )
     return [Image.from_xarray(node) for node in _levels(image)]
 
 
@@ -459,6 +461,6 @@ def _is_folder(format: Format, target: File) -> bool:
 def _levels(tree: xr.DataTree) -> list[xr.Dataset]:
     nodes = [node for node in tree.subtree if node.data_vars]
     if not nodes:
-        raise CannotWriteError("the DataTree holds no image")
+        raise CannotWriteError("the DataTree contains no image")
     datasets = [node.to_dataset() for node in nodes]
     return sorted(datasets, key=lambda ds: -sum(v.size for v in ds.data_vars.values()))

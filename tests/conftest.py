@@ -76,7 +76,7 @@ def _shared(part: str) -> Path:
     if not root:
         pytest.skip("INTAKE_IMG_DATA is not set: no real files")
     folder = Path(root) / part
-    assert folder.is_dir(), f"INTAKE_IMG_DATA={root} holds no folder {part!r}"
+    assert folder.is_dir(), f"INTAKE_IMG_DATA={root} contains no folder {part!r}"
     return folder
 
 

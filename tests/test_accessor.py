@@ -250,7 +250,7 @@ def test_panels(ds):
     assert picture(axes[0]).max() == pytest.approx(1)
     _, mine = plt.subplots(1, 2)
     assert list(ds.img.plot(panels=True, ax=mine)) == list(mine)
-    with pytest.raises(ValueError, match="ax holds 1 axes, but 2 panels"):
+    with pytest.raises(ValueError, match="ax has 1 axes, but 2 panels"):
         ds.img.plot(panels=True, ax=mine[0])
 
 

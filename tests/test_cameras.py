@@ -187,7 +187,7 @@ def test_frames_and_tracks_of_sif(tmp_path):
     path = Path(formats()["sif"].sample(str(tmp_path))[0])
     content = path.read_bytes()
     path.write_bytes(content[:-100])  # a frame has 96 bytes
-    with pytest.warns(UserWarning, match=r"sample\.sif holds 1 of 3 frames"):
+    with pytest.warns(UserWarning, match=r"sample\.sif contains 1 of 3 frames"):
         ds = imload(path)
     np.testing.assert_array_equal(ds["image"].values, np.arange(24, dtype="f4").reshape(1, 4, 6))
     tracks = content.replace(
@@ -257,7 +257,7 @@ def test_regions_of_interest_of_spe(tmp_path):
 def test_interrupted_spe(data, tmp_path):
     content = (data / "spe" / "test_000_.SPE").read_bytes()
     (tmp_path / "a.spe").write_bytes(content[:-8])
-    with pytest.warns(UserWarning, match=r"a\.spe holds 1 of 2 frames"):
+    with pytest.warns(UserWarning, match=r"a\.spe contains 1 of 2 frames"):
         assert imload(tmp_path / "a.spe").sizes["t"] == 1
     for n in (4000, 4100, 5000):
         (tmp_path / "a.spe").write_bytes(content[:n])

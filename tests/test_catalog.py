@@ -916,7 +916,7 @@ def test_scanning_again_changes_nothing(many):
 
 
 def test_every_file_is_an_image_or_accounted_for(many, capsys):
-    """Also those that belong to an image beside them, are of no known kind, or are mended later."""
+    """Also those that belong to an image beside them, are of unknown kind, or are mended later."""
     header = "ObjectType = Image\nNDims = 2\nDimSize = 3 2\nElementType = MET_UCHAR\nElementDataFile = brain.dat\n"
     (many / "brain.mhd").write_text(header)
     (many / "brain.dat").write_bytes(bytes(6))

@@ -35,16 +35,16 @@ def test_convert_says_that_a_file_holds_more_images(tmp_path, capsys):
             file.write(np.full((4, 5), k, "u2"), metadata={"axes": "YX", "Name": f"n{k}\n"})
     assert main(["convert", str(path), str(tmp_path / "a.tif")]) == 0
     said = capsys.readouterr().err
-    assert "holds 6 images" in said
+    assert "contains 6 images" in said
     assert "the first is converted" in said
     assert "n3" in said
     assert "n4" not in said
     assert said.count("\n") == 1
     assert main(["convert", str(path), "--to", str(tmp_path / "b"), "--format", "tif"]) == 0
-    assert "holds 6 images" in capsys.readouterr().err
+    assert "contains 6 images" in capsys.readouterr().err
     for number, named in enumerate(([f"{path}@0"], [str(path), "--scene", "0"], [str(path), "--scene", "all"])):
         assert main(["convert", named[0], str(tmp_path / f"c{number}.tif"), *named[1:]]) == 0
-        assert "holds" not in capsys.readouterr().err
+        assert "contains" not in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "a.tif"), str(tmp_path / "d.tif")]) == 0
     assert capsys.readouterr().err == ""
 

@@ -221,6 +221,6 @@ def test_numbers_below_0_are_no_objects_and_a_warning_names_them(chunks, dtype):
     found = [str(w.message) for w in said if "below 0" in str(w.message)]
     assert len(found) == (0 if dtype == "u2" else 3)
     if found:
-        assert "labels holds numbers below 0 (-5)" in found[0]
+        assert "labels contains numbers below 0 (-5)" in found[0]
         assert "labels1" in found[1]
-        assert "labels2 holds numbers below 0 (-1)" in found[2]
+        assert "labels2 contains numbers below 0 (-1)" in found[2]

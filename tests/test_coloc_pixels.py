@@ -502,7 +502,7 @@ def test_pairs_and_channels_by_name(arrays):
         ds.img.coloc.pearson(("g", "blue"))
     with pytest.raises(ValueError, match="thresholds='median': expected a number"):
         ds.img.coloc.measure(thresholds="median")
-    with pytest.raises(ValueError, match="measures hold 'pearsons'"):
+    with pytest.raises(ValueError, match="measures contain 'pearsons'"):
         ds.img.coloc.measure(measures=["pearsons"])
     with pytest.raises(ValueError, match="icq_zero='odd'"):
         ds.img.coloc.li_icq(zero="odd")

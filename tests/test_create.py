@@ -207,7 +207,7 @@ def test_recount_without_an_accessor(tmp_path):
     for k, pages in enumerate((3, 1, 2)):
         values = np.full((pages, 4, 5), 10 * k, "u2") + np.arange(pages, dtype="u2")[:, None, None]
         tifffile.imwrite(tmp_path / f"f{k}.tif", values.squeeze(), photometric="minisblack")
-    with pytest.raises(FormatError, match="alike"):
+    with pytest.raises(FormatError, match="must have the same"):
         create.from_path(tmp_path, ext="tif").image.values  # noqa: B018
     ds = create.from_path(tmp_path, ext="tif", recount=True)
     assert ds.image.dims == ("t", "y", "x")

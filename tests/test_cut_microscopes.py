@@ -214,7 +214,7 @@ def test_dicom_of_several_axes(film, tmp_path):
     content = path.read_bytes()
     for frames, shape in ((11, (3, 3)), (4, (1, 3)), (2, (1, 2))):
         (tmp_path / "a.dcm").write_bytes(content[: len(content) - (12 - frames) * 960 + 10])
-        ds = opened(tmp_path / "a.dcm", f"it holds {frames} of 12 frames")
+        ds = opened(tmp_path / "a.dcm", f"it contains {frames} of 12 frames")
         assert ds["image"].shape[:2] == shape
         assert_first_of(ds, values)
         assert ds["z"].values.tolist() == [0.0, 2.0, 4.0][: shape[1]]
@@ -298,7 +298,7 @@ def test_tia_elements_before_the_cut(data, tmp_path):
     np.testing.assert_array_equal(whole[2], stored[::-1])
     for count in (4, 3, 1):
         (tmp_path / "a.ser").write_bytes(content[: at[count] + 100])
-        ds = opened(tmp_path / "a.ser", f"it holds {count} of 5 elements")
+        ds = opened(tmp_path / "a.ser", f"it contains {count} of 5 elements")
         np.testing.assert_array_equal(ds["image"].values.reshape(-1, 128, 128), whole[:count])
 
 
@@ -327,7 +327,7 @@ def test_dm_whose_sizes_come_first(tmp_path):
     start = content.index(values.tobytes()[2:100]) - 2
     for count, shape in ((11, (3, 3)), (7, (2, 3)), (2, (1, 2))):
         (tmp_path / "a.dm4").write_bytes(content[: start + count * 4000 + 10])
-        ds = opened(tmp_path / "a.dm4", f"its image holds {shape} of (4, 3) planes")
+        ds = opened(tmp_path / "a.dm4", f"its image contains {shape} of (4, 3) planes")
         assert ds["image"].shape[:2] == shape
         np.testing.assert_array_equal(ds["image"], values[: shape[0], : shape[1]])
     (tmp_path / "a.dm4").write_bytes(content[: start + values.nbytes + 5])

@@ -45,7 +45,7 @@ def test_what_is_there_opens_with_a_warning(made, ending, tmp_path):
     content = path.read_bytes()
     short = tmp_path / path.name
     short.write_bytes(content[: len(content) - whole.nbytes // 5])
-    with pytest.warns(UserWarning, match=rf"{path.name}.*holds (only )?\d+ of \d+"):
+    with pytest.warns(UserWarning, match=rf"{path.name}.*contains (only )?\d+ of \d+"):
         found = imload(short, output_axis_order=None)["image"].compute()
     count = found.sizes[found.dims[0]]
     assert 0 < count < whole.sizes[whole.dims[0]]
@@ -93,7 +93,7 @@ def test_parts_of_a_fits_file_before_a_cut_are_read(tmp_path):
     with pytest.warns(UserWarning, match=r"b\.fits: .* the 1 parts of the file before it are read"):
         np.testing.assert_array_equal(imload(tmp_path / "b.fits").image, VALUES)
     (tmp_path / "c.fits").write_bytes(content[: header + 2880 + 2 * 84])
-    with pytest.warns(UserWarning, match=r"c\.fits holds only 2 of 5"):
+    with pytest.warns(UserWarning, match=r"c\.fits contains only 2 of 5"):
         found = imload(tmp_path / "c.fits", scene=1).image
     np.testing.assert_array_equal(found, VALUES[:2] + 1)
 
@@ -103,6 +103,6 @@ def test_blocks_of_a_klb_file_before_a_cut_are_read(tmp_path):
     imsave(xr.Dataset({"image": (tuple("zyx"), values)}), tmp_path / "a.klb")
     content = (tmp_path / "a.klb").read_bytes()
     (tmp_path / "b.klb").write_bytes(content[: len(content) * 8 // 10])
-    with pytest.warns(UserWarning, match=r"b\.klb holds \d of 3 along 'z'"):
+    with pytest.warns(UserWarning, match=r"b\.klb contains \d of 3 along 'z'"):
         found = imload(tmp_path / "b.klb").image.compute()
     np.testing.assert_array_equal(found, values[: len(found)])

@@ -381,7 +381,7 @@ def test_further_dimensions(tmp_path: Path) -> None:
 @pytest.mark.parametrize("compression", [0, 4, 5, 6])
 def test_colours(tmp_path: Path, dtype: str, compression: int) -> None:
     if dtype == "f4" and compression == 4:
-        pytest.skip("JPEG-XR holds floats otherwise")
+        pytest.skip("JPEG-XR contains floats otherwise")
     rng = np.random.default_rng(1)
     arrays = noise(rng, 2, 2, 20, 30, 3, dtype=dtype)  # c, t, y, x, blue green red
     stored = arrays[..., ::-1] if compression == 4 else arrays  # JPEG-XR holds red first

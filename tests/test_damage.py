@@ -72,7 +72,7 @@ def test_an_index_that_names_fewer_images_than_there_are(tmp_path):
     path = sample("ndtiff", tmp_path)
     with open(f"{path}/NDTiff.index", "r+b") as stream:
         stream.truncate(2 * 81)
-    with pytest.warns(UserWarning, match="holds more images than its index names"):
+    with pytest.warns(UserWarning, match="contains more images than its index names"):
         assert imload(path).sizes["c"] == 2
 
 
@@ -112,7 +112,7 @@ def test_a_slice_that_ends_before_its_first_attribute(stop, tmp_path):
     path = sample("dicom", tmp_path)
     with open(f"{path}/IM1", "r+b") as stream:
         stream.truncate(stop)
-    with pytest.raises(FormatError, match="IM1 ends or holds zeros before its first attribute"):
+    with pytest.raises(FormatError, match="IM1 ends or contains zeros before its first attribute"):
         imload(path)
 
 

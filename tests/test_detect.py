@@ -135,7 +135,7 @@ def test_unknown_bytes_say_what_was_met_and_what_there_is(tmp_path, content, met
 
 
 def test_an_empty_folder_is_no_image(tmp_path):
-    with pytest.raises(UnknownFormatError, match="is a folder that holds no"):
+    with pytest.raises(UnknownFormatError, match="is a folder that contains no"):
         imload(tmp_path)
 
 

@@ -219,7 +219,7 @@ def test_damage(tmp_path):
     half = image(values, 27)
     with pytest.raises(FormatError, match=r"half\.dm3.*24 bytes.*packed"):
         imload(dm(tmp_path / "half.dm3", [half]))
-    with pytest.raises(FormatError, match="holds no image"):
+    with pytest.raises(FormatError, match="contains no image"):
         imload(dm(tmp_path / "none.dm3", []))
     path = dm(tmp_path / "deep.dm3", [])
     nested = {"a": 1}

@@ -93,7 +93,7 @@ def test_damage(tmp_path):
     values = np.arange(4 * 30, dtype="u2").reshape(4, 5, 6)
     path = dv(tmp_path / "a.dv", values, sequence=1, nt=4)
     path.write_bytes(path.read_bytes()[:-61])
-    with pytest.warns(UserWarning, match=r"a\.dv holds only 2 of 4 along 't'"):
+    with pytest.warns(UserWarning, match=r"a\.dv contains only 2 of 4 along 't'"):
         assert np.array_equal(imload(path)["image"].squeeze(), values[:2])
     path.write_bytes(path.read_bytes()[:1030])
     with pytest.raises(FormatError, match="truncated"):

@@ -145,7 +145,7 @@ def test_on_a_server(tmp_path):
 def test_files_without_images(tmp_path):
     with h5py.File(tmp_path / "a.emd", "w") as f:
         f["Version"], f["Data/Spectrum/a/Data"] = 1, np.zeros((4096, 1))
-    with pytest.raises(FormatError, match="it holds spectra, which are not read"):
+    with pytest.raises(FormatError, match="it contains spectra, which are not read"):
         imload(tmp_path / "a.emd")
 
 

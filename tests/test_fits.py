@@ -167,7 +167,7 @@ def test_refusals(tmp_path, data, monkeypatch):
         with pytest.raises(FormatError, match=why):
             imload(tmp_path / "c.fits")
     fits.BinTableHDU.from_columns([fits.Column("a", "J", array=[1, 2])]).writeto(tmp_path / "d.fits")
-    with pytest.raises(FormatError, match="holds no image"):
+    with pytest.raises(FormatError, match="contains no image"):
         imload(tmp_path / "d.fits")
     monkeypatch.setitem(__import__("sys").modules, "astropy.io", None)
     with pytest.raises(MissingExtraError, match=r"intake_img\[fits\]"):

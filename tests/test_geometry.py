@@ -98,7 +98,7 @@ def test_crop():
     xr.testing.assert_identical(found, ds.isel(x=slice(2, 5), y=slice(1, None)))
     found = ds.img.crop({"y": (10.5, 11.5)}, coordinate_system="physical")
     assert found["y"].values.tolist() == [10.5, 11.0, 11.5]
-    with pytest.raises(ValueError, match="holds no pixel"):
+    with pytest.raises(ValueError, match="contains no pixel"):
         ds.img.crop(x=(50, 60))
     with pytest.raises(ValueError, match="at least one axis"):
         ds.img.crop()

@@ -361,7 +361,7 @@ SAME = {
     "sources": "the images that patches and stacks are made of",
     "splitting": "touching objects parted: by the accessor with the kernels",
     "tags": "tagged values of a file",
-    "tree": "what a file holds, as a tree",
+    "tree": "what a file contains, as a tree",
     "variables": "the variables of an image",
     "windows": "windows of brightness",
     "write": "how the images of a room are written",

@@ -187,7 +187,7 @@ def test_positions_along_an_axis_go_on(start, spacing, tmp_path):
 
 def test_positions_that_begin_anew_are_dropped(tmp_path):
     table = table_of(tmp_path / "d", a=made(spacing=EVEN), b=made(value=2, spacing=EVEN))
-    with pytest.warns(UserWarning, match="begin anew"):
+    with pytest.warns(UserWarning, match="start again"):
         ds = table.to_dataset(along="z")
     assert "z" not in ds.coords
     assert ds.image.isel(x=0, y=0).values.tolist() == [1, 1, 1, 2, 2, 2]

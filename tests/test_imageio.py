@@ -411,14 +411,14 @@ def test_foreign_edits_make_the_record_void(tmp_path):
 @pytest.mark.parametrize(
     ("values", "axes", "name", "sentence"),
     [
-        (np.zeros((4, 5), "f4"), "yx", "a.png", r"PNG holds bool, uint8, uint16, the image is float32: save as \.tif"),
+        (np.zeros((4, 5), "f4"), "yx", "a.png", r"PNG stores bool, uint8, uint16, the image is float32: save as \.tif"),
         (np.zeros((4, 5), "u4"), "yx", "a.pgm", "the image is uint32"),
         (np.zeros((3, 4, 5), "u1"), "zyx", "a.png", r"one plane 'yx', the image has 'zyx'.*select a plane"),
         (np.zeros((3, 4, 5), "u1"), "tyx", "a.png", "one plane 'yx'"),
         (np.zeros((2, 4, 5), "u1"), "cyx", "a.png", "2 channels: select a channel"),
         (np.zeros((5, 4, 5), "u1"), "cyx", "a.png", "5 channels"),
-        (np.zeros((4, 5), "u1"), "yx", "a.webp", "WebP holds RGB, RGBA, the image has no colour"),
-        (np.zeros((3, 4, 5), "u1"), "cyx", "a.gif", "GIF holds grey"),
+        (np.zeros((4, 5), "u1"), "yx", "a.webp", "WebP stores RGB, RGBA, the image has no colour"),
+        (np.zeros((3, 4, 5), "u1"), "cyx", "a.gif", "GIF stores grey"),
         (np.zeros((4, 5), "u1"), "yz", "a.png", "one plane"),
         (np.zeros((0, 5), "u1"), "yx", "a.png", "no pixels"),
         (np.zeros((4, 5), "u1"), "yx", "a.jpg", r"JPEG changes the pixels: pass lossy=True"),

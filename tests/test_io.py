@@ -463,7 +463,7 @@ def test_it_returns_the_files_it_wrote(name, partition, tmp_path):
 
 def _pictures(folder):
     (folder / "a.pgm").write_bytes(b"P5 2 2 255\n\1\2\3\4P5 1 2 255\n\5\6")
-    return folder / "a.pgm", "holds 2 images of 2 sizes"
+    return folder / "a.pgm", "contains 2 images of 2 sizes"
 
 
 def _planes(folder):

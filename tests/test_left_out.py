@@ -28,8 +28,8 @@ def lost(saved, path, **options):
 def test_what_is_lost_is_named(tmp_path):
     (said,) = lost(image(kind="labels"), tmp_path / "a.npy")
     assert said == (
-        "a.npy holds only pixels and loses the names of the axes 'cyx'; the spacing of x; the names of the channels; "
-        "the coordinates 'well'; the attributes 'kind': save as .ome.zarr or .ome.tif to keep them"
+        "a.npy contains only pixels and loses the names of the axes 'cyx'; the spacing of x; the names of the "
+        "channels; the coordinates 'well'; the attributes 'kind': save as .ome.zarr or .ome.tif to keep them"
     )
     (said,) = lost(image().isel(c=0, drop=True), tmp_path / "a.BMP")
     assert "loses the spacing of x:" in said

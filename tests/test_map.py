@@ -297,7 +297,7 @@ def test_ordinary_arguments_that_look_like_keys():
     ("options", "error", "says"),
     [
         ({"func": 3}, TypeError, "func=3"),
-        ({"func": {"c0": 3}}, TypeError, "func holds 3"),
+        ({"func": {"c0": 3}}, TypeError, "func contains 3"),
         ({"fn_kwargs": [1]}, TypeError, r"fn_kwargs=\[1\]"),
         ({"fn_kwargs": {0: {"by": 1}, 1: {"by": 1}}, "func": multiply}, ValueError, "name it with by="),
         ({"fn_kwargs": {"c0": {"by": 1}, "c7": {"by": 1}}, "func": multiply}, ValueError, "'c7'.*'c0', 'c1'"),
@@ -322,7 +322,7 @@ def test_ordinary_arguments_that_look_like_keys():
         ({"chunks": {"q": 1}}, ValueError, "'q'"),
         ({"chunks": (1, 2, 3, 4, 5, 6)}, ValueError, "chunks="),
         ({"crd": (0, 1)}, ValueError, r"crd=\(0, 1\)"),
-        ({"crd": (90, 99, 0, 5)}, ValueError, "holds no pixel"),
+        ({"crd": (90, 99, 0, 5)}, ValueError, "contains no pixel"),
         ({"crd": (5, 2, 0, 5)}, ValueError, "must not be greater"),
         ({"region": {"q": (0, 1)}}, ValueError, "'q'"),
         ({"region": {"x": 3}}, ValueError, r"region\['x'\]=3"),

@@ -150,7 +150,7 @@ def test_what_is_not_held_is_split_or_refused(tmp_path):
     assert_same(imload(tmp_path / "a.mrc"), given)
     for bad, compress, why in (
         (given.isel(t=0, c=0).astype("f8"), None, "float64"),
-        (given.isel(x=0), None, "holds y, x"),
+        (given.isel(x=0), None, "stores y, x"),
         (given.isel(t=0, c=0), True, "not compressed"),
     ):
         with pytest.raises(CannotWriteError, match=why):

@@ -334,7 +334,7 @@ def test_refuses_what_it_cannot_read(about: dict[str, Any], match: str, tmp_path
 
 def test_says_what_is_no_n5(tmp_path: Path) -> None:
     (tmp_path / "empty.n5").mkdir()
-    with pytest.raises(FormatError, match="holds no N5 dataset"):
+    with pytest.raises(FormatError, match="contains no N5 dataset"):
         imload(tmp_path / "empty.n5")
     (tmp_path / "file.n5").write_bytes(b"\0" * 99)
     with pytest.raises(FormatError, match="is a folder"):

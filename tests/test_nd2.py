@@ -188,7 +188,7 @@ def test_frames_are_laid_out_as_their_attributes_state():
         ({"widthPx": None}, "frames of 0 x 4 pixels"),
         ({"heightPx": 0}, "frames of 5 x 0 pixels"),
         ({"componentCount": 0}, "0 components"),
-        ({"widthBytes": 18}, "rows of 18 bytes do not hold 5 pixels"),
+        ({"widthBytes": 18}, "rows of 18 bytes do not fit 5 pixels"),
         ({"widthBytes": 21}, "rows of 21 bytes"),
     ],
 )

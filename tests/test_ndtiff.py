@@ -158,7 +158,7 @@ def test_interrupted_runs_open_with_what_is_there(written):
     with pytest.warns(UserWarning, match="1 of 4 images"):
         np.testing.assert_array_equal(imload(folder)["image"].values, [plane(k) for k in range(3)])
     stack.unlink()
-    with pytest.raises(FormatError, match="hold none"):
+    with pytest.raises(FormatError, match="contain none"):
         imload(folder)
     index.write_bytes(content.replace(stack.name.encode(), stack.name.replace("_", "/").encode()))
     with pytest.raises(FormatError, match="damaged"):

@@ -148,5 +148,5 @@ def test_without_an_image(tmp_path):
     with netcdf_file(str(tmp_path / "a.nc"), "w") as f:
         f.createDimension("x", 3)
         f.createVariable("line", "f8", ("x",))[:] = 0
-    with pytest.raises(FormatError, match="no variable of numbers with two axes or more"):
+    with pytest.raises(FormatError, match="no variable of numbers with at least two axes"):
         imload(tmp_path / "a.nc")

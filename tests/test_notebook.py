@@ -135,7 +135,7 @@ def test_answers_are_bounded_and_told_apart() -> None:
     small = Answers(ds.img.view().images, send, most_bytes=100)
     small.receive({"get": "0/c/0/0/0/0/0", "id": "large"})
     error = sent.get(timeout=10)["error"]
-    assert "a chunk of 12.6 kB is more than a message may hold (100 B)" in error
+    assert "a chunk of 12.6 kB is more than a message may contain (100 B)" in error
     for one in (answers, small):
         one.close()
 

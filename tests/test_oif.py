@@ -105,7 +105,7 @@ def test_missing_planes(tmp_path):
     (tmp_path / "a.oif.files" / "s_C002Z001T001.tif").write_bytes(tiff(np.zeros((3, 3), "u2")))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(FormatError, match=r"s_C002Z001T001\.tif holds \(3, 3\)"):
+        with pytest.raises(FormatError, match=r"s_C002Z001T001\.tif contains \(3, 3\)"):
             imload(path).compute()
 
 
@@ -119,7 +119,7 @@ def test_a_stopped_acquisition(tmp_path, there, positions, spacing):
     values = np.arange(6 * 4 * 5, dtype="u2").reshape(6, 1, 4, 5)
     files = {k: v for k, v in planes(values, "ZC").items() if int(k[3:6]) in there}
     path = oif(tmp_path / "a.oif", main, files)
-    with pytest.warns(UserWarning, match=rf"a\.oif: its settings tell of 6 planes along z, but there are {len(there)}"):
+    with pytest.warns(UserWarning, match=rf"a\.oif: its settings state 6 planes along z, but there are {len(there)}"):
         ds = imload(path, output_axis_order=None)
     assert ds["z"].values.tolist() == positions
     assert ds.img.spacing.get("z") == spacing
@@ -133,7 +133,7 @@ def test_planes_without_pixels(tmp_path):
         height = data.index(b"\x01\x01")  # ImageLength, 257, little-endian
         data[height + 8 : height + 12] = bytes(4)
         plane.write_bytes(data)
-    with pytest.raises(FormatError, match=r"a\.oif.*s_C00\dZ00\dT00\d\.tif holds an array of shape \(0, "):
+    with pytest.raises(FormatError, match=r"a\.oif.*s_C00\dZ00\dT00\d\.tif contains an array of shape \(0, "):
         imload(path)
 
 
@@ -156,7 +156,7 @@ def test_other_files(tmp_path):
     alone.write_bytes(main_file("XYC", {}, {}))
     with pytest.raises(FormatError, match=r"folder b\.oif\.files beside it"):
         imload(alone)
-    with pytest.raises(FormatError, match="holds no plane"):
+    with pytest.raises(FormatError, match="contains no plane"):
         imload(oib(tmp_path / "c.oib", main_file("XYC", {}, {}), {"a.txt": b"x"}))
 
 

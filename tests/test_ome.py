@@ -247,7 +247,7 @@ def test_a_companion_without_its_files_holds_nothing(tmp_path):
     companion(tmp_path)
     (tmp_path / "a.ome.tif").unlink()
     missing = pytest.warns(UserWarning, match=r"1 are missing: 'a\.ome\.tif'")
-    with missing, pytest.raises(FormatError, match=r"set\.companion\.ome holds no image"):
+    with missing, pytest.raises(FormatError, match=r"set\.companion\.ome contains no image"):
         imload(tmp_path / "set.companion.ome")
 
 

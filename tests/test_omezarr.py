@@ -306,7 +306,7 @@ def test_groups_without_images_say_so(tmp_path, kind):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         group(tmp_path / "a.zarr", {}, 2, **arrays)
-    with pytest.raises(FormatError, match=r"a\.zarr: the Zarr group holds no image.*name a group inside it"):
+    with pytest.raises(FormatError, match=r"a\.zarr: the Zarr group contains no image.*name a group inside it"):
         imload(tmp_path / "a.zarr")
 
 
@@ -915,7 +915,7 @@ def test_zip_of_a_folder(tmp_path):
     np.testing.assert_array_equal(imload(tmp_path / "b.zarr.zip").image, np.eye(5))
     with zipfile.ZipFile(tmp_path / "c.zarr.zip", "w") as archive:
         archive.writestr("readme.txt", "no zarr")
-    with pytest.raises(FormatError, match="holds no Zarr group"):
+    with pytest.raises(FormatError, match="contains no Zarr group"):
         imload(tmp_path / "c.zarr.zip")
 
 

@@ -340,7 +340,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     assert not target.exists()
     with pytest.raises((FileNotFoundError, ValueError)):
         imload(target)
-    with pytest.raises(ValueError, match="holds no Zarr group"):
+    with pytest.raises(ValueError, match="contains no Zarr group"):
         imload(Path(staging_folder(File.parse(target))) / ".~store")
     with pytest.raises(TargetExistsError, match="resume=True to finish"):
         p.map(Counting(), **options)
@@ -500,9 +500,9 @@ def test_stitching_takes_arrays_batches_and_parts():
     some = p.stitch(every[:1], patches=[0]).image.values
     assert (some[0, :, :12, :12] == want[0, :, :12, :12]).all()
     assert (some[1] == 0).all()
-    with pytest.raises(ValueError, match=f"holds 3 predictions, expected one for each of {len(p)}"):
+    with pytest.raises(ValueError, match=f"has 3 predictions, expected one for each of {len(p)}"):
         p.stitch(every[:3])
-    with pytest.raises(ValueError, match="hold 7 predictions"):
+    with pytest.raises(ValueError, match="contain 7 predictions"):
         p.stitch(iter([every[:7]]))
     with pytest.raises(ValueError, match="distinct patches"):
         p.stitch(every[:2], patches=[0, 0])

@@ -62,7 +62,7 @@ def test_heif_has_its_true_depth(data):
     theirs = pi_heif.open_heif(path, convert_hdr_to_8bit=False)  # owns the memory of the array
     np.testing.assert_array_equal(ds.image, np.asarray(theirs) >> 6)
     assert (ds.image.dtype, int(ds.image.max()), header(ds)["bit_depth"]) == ("uint16", 1023, 10)
-    with pytest.warns(UserWarning, match="holds 3 pictures: the primary one alone is read"):
+    with pytest.warns(UserWarning, match="contains 3 pictures: the primary one alone is read"):
         ds = imload(data / "photos/zPug_3.heic")
     theirs = pi_heif.open_heif(data / "photos/zPug_3.heic")
     np.testing.assert_array_equal(ds.image, np.asarray(theirs))
@@ -223,7 +223,7 @@ def test_written_exr_is_read_by_the_library(tmp_path):
         channels = exr.File(str(path), separate_channels=True).parts[0].channels
         for name in ("a", "b", "z"):
             np.testing.assert_array_equal(channels[name].pixels, image.sel(c=name))
-    with pytest.raises(CannotWriteError, match=r"holds float16, float32 and uint32, the image is uint8"):
+    with pytest.raises(CannotWriteError, match=r"stores float16, float32 and uint32, the image is uint8"):
         imsave(image.astype("u1"), tmp_path / "b.exr")
     with pytest.raises(CannotWriteError, match="expected True, False, 'zip'"):
         imsave(image, tmp_path / "b.exr", compress="dwaa")

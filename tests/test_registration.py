@@ -267,9 +267,9 @@ def test_images_without_a_shift_are_named():
     shifts = dark.img.measure_shifts(progress=False)
     assert np.isnan(shifts[2]).all()
     np.testing.assert_array_equal(shifts[[0, 1, 3]], steps[[0, 1, 3]])
-    with pytest.raises(ValueError, match=r"shifts hold NaN.*fillna"):
+    with pytest.raises(ValueError, match=r"shifts contain NaN.*fillna"):
         dark.img.apply_shifts(shifts)
-    with pytest.raises(ValueError, match="shifts hold NaN"):
+    with pytest.raises(ValueError, match="shifts contain NaN"):
         dark.img.register(progress=False)
     with pytest.raises(ValueError, match="NaN or infinite pixels"):
         image.astype(float).where(image > image.min()).img.measure_shifts(progress=False)

@@ -325,7 +325,7 @@ def test_missing_files_are_listed_or_filled(planes: Path) -> None:
 def test_unequal_files_are_named_or_grouped(planes: Path) -> None:
     tifffile.imwrite(planes / "pos_1" / "t_2.tif", np.zeros((7, 5), "u2"))
     pattern = f"{planes}/pos_{{i}}/t_{{t}}.tif"
-    with pytest.raises(FormatError, match=r"t_2\.tif holds yx \(7, 5\) uint16, but .*t_1\.tif holds yx \(4, 5\)"):
+    with pytest.raises(FormatError, match=r"t_2\.tif contains yx \(7, 5\) uint16, but .*t_1\.tif contains yx \(4, 5\)"):
         imload(pattern).load()
     with pytest.raises(FormatError, match="group=True"):
         imload(pattern, verify=True)
@@ -479,7 +479,7 @@ def test_files_laid_out_alike_are_not_parsed_again(planes: Path, monkeypatch: py
     tifffile.imwrite(planes / "pos_1" / "t_2.tif", np.full((4, 5), 102, "u2"), compression="zlib")
     assert_array_equal(imload(f"{planes}/pos_{{i}}/t_{{t}}.tif").image.values[:, :, 0, 0], expected)
     tifffile.imwrite(planes / "pos_1" / "t_10.tif", np.full((4, 5), 110, "i2"))  # one tag differs, the size does not
-    with pytest.raises(FormatError, match=r"t_10\.tif holds yx \(4, 5\) int16"):
+    with pytest.raises(FormatError, match=r"t_10\.tif contains yx \(4, 5\) int16"):
         imload(f"{planes}/pos_{{i}}/t_{{t}}.tif").load()
 
 

@@ -94,5 +94,5 @@ def test_says_where_there_is_no_image(tmp_path: Path) -> None:
     root = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=3)
     root.attrs["spatialdata_attrs"] = {"version": "0.2"}
     root.create_group("images")
-    with pytest.raises(FormatError, match="holds no image"):
+    with pytest.raises(FormatError, match="contains no image"):
         imload(tmp_path / "a.zarr")

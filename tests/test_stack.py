@@ -770,7 +770,7 @@ def test_errors_of_constructors(tmp_path, tzc, scenes):
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ("TQYX", r"hold 'Q': allowed are S, T, C, Z, Y, X"),
+        ("TQYX", r"contain 'Q': allowed are S, T, C, Z, Y, X"),
         ("TTYX", r"repeat 'T'"),
         ("TCZX", r"lack 'Y': a stack needs Y and X"),
         ("TYX", r"name 3 axes, but the array has 4 \(shape \(2, 3, 6, 7\)\)"),

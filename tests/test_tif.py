@@ -781,7 +781,7 @@ def test_shortened_stacks_of_imagej_are_noticed(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", values, imagej=True, metadata={"axes": "ZYX"})
     content = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(content[: len(content) // 2])
-    with pytest.warns(UserWarning, match=r"counts 5 planes \(5 z\), the file holds 2"):
+    with pytest.warns(UserWarning, match=r"counts 5 planes \(5 z\), the file contains 2"):
         ds = imload(tmp_path / "a.tif")
     np.testing.assert_array_equal(ds.image, values[:2])
 

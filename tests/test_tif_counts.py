@@ -54,7 +54,9 @@ LAYOUTS = {"strips": {}, "compressed": {"compression": "zlib"}, "tiles": {"tile"
 def test_stacks_that_promise_more_planes_than_there_are(tmp_path, layout, description, held, dims, shape):
     path = tmp_path / "a.tif"
     written(path, PLANES[:held], description, **LAYOUTS[layout])
-    with pytest.warns(UserWarning, match=rf"a\.tif: its description counts .* planes.* the file holds {held}: these"):
+    with pytest.warns(
+        UserWarning, match=rf"a\.tif: its description counts .* planes.* the file contains {held}: these"
+    ):
         ds = imload(path, output_axis_order=None)
     assert sorted(ds.image.dims) == sorted(dims)
     np.testing.assert_array_equal(ds.image.values.reshape(-1, 21, 33), PLANES[:held])
@@ -69,7 +71,7 @@ def test_stacks_in_one_piece_that_end_early(tmp_path, left):
         start = tif.pages.first.dataoffsets[0]
     content = path.read_bytes()
     path.write_bytes(content[: start + left * PLANES[0].nbytes + 100])
-    with pytest.warns(UserWarning, match=f"counts 8 planes .*the file holds {left}"):
+    with pytest.warns(UserWarning, match=f"counts 8 planes .*the file contains {left}"):
         ds = imload(path, output_axis_order=None)
     np.testing.assert_array_equal(ds.image.values.reshape(-1, 21, 33), PLANES[:left])
     path.write_bytes(content[: start + 100])
@@ -109,7 +111,7 @@ def test_descriptions_that_count_right_are_not_questioned(tmp_path):
 
 def test_unlike_pages_end_a_stack(tmp_path):
     written(tmp_path / "a.tif", [*PLANES[:4], PLANES[0, :5]], imagej(images=6, slices=6))
-    with pytest.warns(UserWarning, match=r"holds 4|page 4"):
+    with pytest.warns(UserWarning, match=r"contains 4|page 4"):
         ds = imload(tmp_path / "a.tif")
     np.testing.assert_array_equal(ds.image, PLANES[:4])
     assert ds.img.scenes[1] == "page 4"

@@ -214,7 +214,7 @@ def test_headers_that_count_other_planes_than_there_are(tmp_path, held, shape):
     ini = "[Dimension]\nTime=2\nZ=3\nBand=2\n[Time]\nx=1\n[Z]\nx=1\n[Band]\nBandName1=a\nBandName2=b\n"
     written(tmp_path / "s.tif", PLANES[:held], tags=[(33471, [ini] * held)])
     for name in "fs":
-        with pytest.warns(UserWarning, match=rf"its header counts 12 planes, the file holds {held}: these are read"):
+        with pytest.warns(UserWarning, match=rf"its header counts 12 planes, the file contains {held}: these are read"):
             ds = imload(tmp_path / f"{name}.tif", output_axis_order=None)
         assert tuple(n for n in ds.image.shape[:-2] if n > 1) == tuple(n for n in shape if n > 1)
         np.testing.assert_array_equal(ds.image.values.reshape(-1, 20, 32), PLANES[:held])

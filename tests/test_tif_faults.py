@@ -33,7 +33,7 @@ def counts_code(layout):
 def test_pieces_without_pixels_are_refused(tmp_path, layout, code):
     content = written(tmp_path / "a.tif", layout)
     (tmp_path / "a.tif").write_bytes(with_value(with_value(content, code, 0), code, 0, page=1))
-    with pytest.raises(FormatError, match=r"in pieces of \(1, 0, \d+, 1\) holds no pixels"):
+    with pytest.raises(FormatError, match=r"in pieces of \(1, 0, \d+, 1\) contains no pixels"):
         imload(tmp_path / "a.tif")
 
 

@@ -70,7 +70,7 @@ def test_a_crop_sees_what_lies_around_it():
 
 
 def test_a_crop_outside_is_an_error_and_never_the_whole_image():
-    with pytest.raises(ValueError, match="holds no pixel"):
+    with pytest.raises(ValueError, match="contains no pixel"):
         stack(np.zeros((8, 9)), "yx").img.map(np.negative, crd=(20, 30, 0, 5))
 
 

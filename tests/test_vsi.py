@@ -46,7 +46,7 @@ def test_without_its_pixels_it_is_refused(copied):
     """Nor is the overview in the file taken for the image."""
     ets = copied.parent / "_vsi-ets-test-jpg2k_" / "stack1" / "frame_t_0.ets"
     ets.rename(ets.with_name("blob0.ets"))
-    with pytest.raises(FormatError, match=r"_vsi-ets-test-jpg2k_ .*holds no stack"):
+    with pytest.raises(FormatError, match=r"_vsi-ets-test-jpg2k_ .*contains no stack"):
         imload(copied)
     shutil.rmtree(copied.parent / "_vsi-ets-test-jpg2k_")
     with pytest.raises(FormatError, match=r"_vsi-ets-test-jpg2k_ beside it, which is missing: copy"):

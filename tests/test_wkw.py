@@ -192,10 +192,10 @@ def test_refuses_damage(kind: str, tmp_path: Path) -> None:
 
 def test_says_what_is_no_dataset(tmp_path: Path) -> None:
     (tmp_path / "empty.wkw").mkdir()
-    with pytest.raises(FormatError, match="holds no layer"):
+    with pytest.raises(FormatError, match="contains no layer"):
         imload(tmp_path / "empty.wkw")
     _properties(tmp_path / "empty.wkw", {"name": "../x", "dataFormat": "wkw"}, {"name": "y", "dataFormat": "wkw"})
-    with pytest.raises(FormatError, match="holds no layer"):
+    with pytest.raises(FormatError, match="contains no layer"):
         imload(tmp_path / "empty.wkw")
 
 

@@ -188,6 +188,6 @@ def warn_of_negative(name: str, labels: np.ndarray) -> None:
     if len(found):
         shown = ", ".join(map(str, found[-3:][::-1].tolist())) + (", ..." if len(found) > 3 else "")
         warn(
-            f"{name} holds numbers below 0 ({shown}): as in scikit-image they belong to no region, and have no row; "
+            f"{name} contains numbers below 0 ({shown}): as in scikit-image they belong to no region, and have no row; "
             "give them numbers above 0 if they are regions"
         )

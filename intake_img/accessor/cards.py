@@ -106,7 +106,7 @@ def of_source(source: Any) -> str:
 
 
 def picture_and_facts(source: Any) -> tuple[str, str]:
-    """Return the small picture of an Intake source, and a table of what it holds, as HTML.
+    """Return the small picture of an Intake source, and a table of what it contains, as HTML.
 
     The picture is empty if it cannot be drawn fast; both are, if the source is not local or cannot be opened.
     """

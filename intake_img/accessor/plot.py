@@ -161,7 +161,7 @@ def _axes(plt: Any, given: Any, count: int, frame: _Frame) -> list[Any]:
         return list(axes[0])
     axes = list(np.ravel(np.asarray(given, dtype=object)))
     if len(axes) != count:
-        raise ValueError(f"ax holds {len(axes)} axes, but {count} panel{'s are' if count > 1 else ' is'} drawn")
+        raise ValueError(f"ax has {len(axes)} axes, but {count} panel{'s are' if count > 1 else ' is'} drawn")
     return axes
 
 

@@ -1,6 +1,6 @@
 """The image variables of an xarray object as lazy arrays, and the names of results.
 
-An *image variable* has at least the axes ``y`` and ``x``, holds numbers or bool, and is neither labels nor a mask (see
+An *image variable* has at least the axes ``y`` and ``x``, has numbers or bool, and is neither labels nor a mask (see
 `kind_of`). Methods of a Dataset work on these. All other variables (labels, an ``exposure`` along
 ``t``, ``spatial_ref``, names) pass through unchanged, if their axes keep their lengths. A DataArray is always taken as
 an image. This module also distinguishes batch axes from spatial axes, and decides which coordinates a result keeps.
@@ -82,7 +82,7 @@ def lacking_plane(array: xr.DataArray) -> str | None:
 
 
 def is_categorical(array: xr.DataArray) -> bool:
-    """Whether a variable holds labels or a mask, whose values must not be averaged."""
+    """Whether a variable contains labels or a mask, whose values must not be averaged."""
     return kind_of(array.attrs, array.dtype) is not None
 
 
@@ -220,7 +220,7 @@ def lazy(array: xr.DataArray) -> dask.array.Array:
 
 
 def memory_chunks(array: xr.DataArray) -> tuple[tuple[int, ...], ...]:
-    """Return the chunks in which data in memory are worked on: planes that hold some MiB together."""
+    """Return the chunks in which data in memory are worked on: planes that contain some MiB together."""
     tiles = tuple(n if d in ("y", "x") else 1 for d, n in array.sizes.items())
     return Pixels(Pixels.of(np.empty(0)).reader, array.shape, array.dtype, tiles).auto_chunks()
 

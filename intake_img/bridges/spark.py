@@ -125,7 +125,7 @@ def find_records(rdd: Any) -> _Records:
         if its_shape != shape or its_dtype != dtype:
             raise FormatError(
                 f"record {key} has shape {its_shape}, dtype {its_dtype}, but record {first} has {shape} and {dtype}; "
-                "the images of a series must be alike"
+                "the images of a series must have the same shape and dtype"
             )
         if len(key) != len(first):
             raise FormatError(f"the keys {first} and {key} have different lengths: expected one number for each axis")
@@ -188,7 +188,7 @@ class Records:
                 grid = tuple(map(len, found.labels))
                 if (grid, found.shape, found.dtype) != (self.grid, self.shape, self.dtype):
                     raise FormatError(
-                        f"the RDD holds {grid} images of shape {found.shape} and dtype {found.dtype}, but "
+                        f"the RDD contains {grid} images of shape {found.shape} and dtype {found.dtype}, but "
                         f"{self.grid} of {self.shape} and {self.dtype} were announced"
                     )
                 object.__setattr__(self, "known", found)

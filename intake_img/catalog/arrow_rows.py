@@ -110,7 +110,7 @@ class _Parquet:
         return unpacked(stored, self.sizes) if stored else None
 
     def places(self, words: Sequence[str]) -> list[dict[str, list[str]] | None]:
-        """Return for each row group the columns that may hold each word; None if this is not known."""
+        """Return for each row group the columns that may contain each word; None if this is not known."""
         trigrams = self.trigrams
         if not trigrams:
             return [None] * len(self.sizes)
@@ -152,7 +152,7 @@ class _Parquet:
         return -1
 
     def _groups_of(self, name: str) -> Iterator[int]:
-        """Iterate over the row groups that may hold a name, by their first and last ones."""
+        """Iterate over the row groups that may contain a name, by their first and last ones."""
         footer = self.reader.metadata
         column = footer.schema.names.index("name")
         for group in range(footer.num_row_groups):
@@ -219,7 +219,7 @@ class ArrowRows:
         return self.chosen.filter(_mask(column, one).take(self.chosen))
 
     def _saying(self, words: Sequence[str]) -> Any:
-        """Return the numbers of the rows that hold all words."""
+        """Return the numbers of the rows that contain all words."""
         chosen = None if self.chosen is None else self.chosen.to_numpy().view(np.int64)
         bounds, groups = self.file.bounds, {}
         for group, places in enumerate(self.file.places(words)):
@@ -259,11 +259,11 @@ class ArrowRows:
 
 
 Groups = Mapping[int, tuple[np.ndarray, Mapping[str, Sequence[str]] | None]]
-"""The row groups that may hold words: the numbers of their rows that are looked at, and the columns for each word."""
+"""The row groups that may have words: the numbers of their rows that are looked at, and the columns for each word."""
 
 
 def _sought_in_groups(file: _Parquet, groups: Groups, words: Sequence[str]) -> list[np.ndarray]:
-    """Return the numbers of the rows that hold all words, of one row group after another, by several threads."""
+    """Return the numbers of the rows that contain all words, of one row group after another, by several threads."""
     free: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def found(group: int) -> np.ndarray:
@@ -283,7 +283,7 @@ def _sought_in_groups(file: _Parquet, groups: Groups, words: Sequence[str]) -> l
 
 
 def _sought_in_all(file: _Parquet, groups: Groups, words: Sequence[str]) -> list[np.ndarray]:
-    """Return the numbers of the rows that hold all words; columns are read completely, and cached."""
+    """Return the numbers of the rows that contain all words; columns are read completely, and cached."""
     if not groups:
         return []
     places = None

@@ -21,7 +21,7 @@ from intake_img.model.wells import well_name
 __all__ = ["COLUMNS", "JSON", "OF_PATH", "REPEATED", "Condition", "condition", "row_of", "spec_of"]
 
 JSON = ("options", "shape", "channels", "units")
-"""Columns that hold JSON."""
+"""Columns that contain JSON."""
 OF_PATH = ("plate", "well", "field")
 """Columns that are found in the path, or given."""
 _SPACINGS = tuple(f"spacing_{a}" for a in "tzyx")

@@ -101,7 +101,7 @@ def read_document(file: File) -> Document:
             raise CatalogError(f"{file}{_place(exc)}: {_TOO_DEEP}") from exc
         raise CatalogError(f"{file} cannot be parsed as YAML: {' '.join(str(exc).split())[:300]}") from exc
     except (ValueError, OverflowError) as exc:
-        raise CatalogError(f"{file} holds a value that cannot be read: {str(exc)[:200]}") from exc
+        raise CatalogError(f"{file} contains a value that cannot be read: {str(exc)[:200]}") from exc
 
 
 @contextlib.contextmanager

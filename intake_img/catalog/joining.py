@@ -35,7 +35,7 @@ def joined(images: Mapping[str, xr.Dataset], along: str, axis: str) -> xr.Datase
         for what, own, wanted in _compared(one, first, axis):
             if own != wanted:
                 raise CatalogError(
-                    f"the images do not go together along {along!r}: {name!r} has {what} {_short(own)}, "
+                    f"the images cannot be joined along {along!r}: {name!r} has {what} {_short(own)}, "
                     f"{model!r} has {_short(wanted)}"
                 )
     try:
@@ -48,7 +48,7 @@ def joined(images: Mapping[str, xr.Dataset], along: str, axis: str) -> xr.Datase
             combine_attrs="drop_conflicts",
         )
     except ValueError as exc:
-        raise CatalogError(f"the images do not go together along {along!r}: {str(exc)[:300]}") from exc
+        raise CatalogError(f"the images cannot be joined along {along!r}: {str(exc)[:300]}") from exc
     return _with_true_positions(ds, axis)
 
 
@@ -82,7 +82,7 @@ def _with_true_positions(ds: xr.Dataset, axis: str) -> xr.Dataset:
         return ds
     steps = np.diff(coord.values.astype(float))
     if (steps <= 0).any():  # each image counts from its own start
-        warn(f"the positions along {axis!r} begin anew in each image: the joined image has no coordinate {axis!r}")
+        warn(f"the positions along {axis!r} start again in each image: the joined image has no coordinate {axis!r}")
         return ds.drop_vars(axis)
     spacing = coord.attrs.get("spacing")
     if spacing is None or np.allclose(steps, spacing, rtol=1e-6, atol=0):

@@ -78,7 +78,7 @@ class Looker:
         paths : sequence of str
             Of the files.
         compared : bool
-            Whether a file that cannot be read, or holds several images, means that they make none.
+            Whether a file that cannot be read, or contains several images, means that they make none.
         """
         key = source.uri + json.dumps({**source.arguments(), "uri": ""}, default=str)
         stamp = self._stamp_of_all(paths)

@@ -99,7 +99,7 @@ def look(file: File, twins: Twins) -> Look:
         file.name.encode()
         source = _model(find_format(file)).beside(file)
     except UnicodeEncodeError:
-        return Look(fault="its name is not UTF-8, a catalog cannot hold it: rename it")
+        return Look(fault="its name is not UTF-8, which a catalog cannot store: rename the file")
     except Exception as exc:
         unknown = "." not in file.name and isinstance(exc, FormatError)
         return Look(fault=reason(exc, file.path), unknown=unknown, passing=not isinstance(exc, FormatError))

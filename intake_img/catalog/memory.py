@@ -1,7 +1,7 @@
 """What a scan remembers in a file, so that the next one looks again only at what changed.
 
-An SQLite file holds what was seen of each file and series, with what they looked like then. It is written while the
-scan goes on: one that was stopped goes on where it was. At the end it holds the result as well, with the names, sizes
+An SQLite file contains what was seen of each file and series, with what they looked like then. It is written while the
+scan goes on: one that was stopped goes on where it was. At the end it has the result as well, with the names, sizes
 and times of everything in the folders: while these are the same, so is the result.
 """
 

@@ -114,7 +114,7 @@ def _root(folder: Any, storage_options: Mapping[str, Any] | None) -> File:
         jail = None if "::" in root.path else jail_of([root.path], (), storage_options)
         return File(root.path.rstrip("/"), root.storage_options, jail)
     if not os.path.isdir(root.path):
-        raise NotADirectoryError(f"{folder} is not a folder: expected one that holds images")
+        raise NotADirectoryError(f"{folder} is not a folder: expected one that contains images")
     return File(root.path, {}, jail_of([root.path], (), None))
 
 

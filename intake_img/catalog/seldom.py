@@ -1,4 +1,4 @@
-"""Words that few texts hold, found in the bytes of all texts at once: several times quicker than text by text."""
+"""Words that few texts contain, found in the bytes of all texts at once: several times quicker than text by text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ASCII, _LOWER = 127, 32  # the last character; the bit that makes letters lower
 
 
 def holding(texts: Any, word: str) -> np.ndarray | None:
-    """Return which texts hold a word.
+    """Return which texts contain a word.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def holding(texts: Any, word: str) -> np.ndarray | None:
 
 
 def holding_in_any_case(texts: Any, word: str) -> np.ndarray | None:
-    """Return which texts hold a word, upper case or not.
+    """Return which texts contain a word, upper case or not.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def _folding() -> np.ndarray:
 
 
 def _hits(block: np.ndarray, sought: bytes, most: int) -> list[int]:
-    """Return where some bytes hold a word in any case, up to a number of places, of which no two overlap.
+    """Return where some bytes contain a word in any case, up to a number of places, of which no two overlap.
 
     One operation puts letters into lower case, and makes some signs equal that are not: where these are met, the bytes
     are searched again.
@@ -157,7 +157,7 @@ def _text_by_text(texts: Any, word: str) -> np.ndarray:
 
 
 def _texts_of(starts: np.ndarray, sought: bytes, view: memoryview, bounds: np.ndarray) -> np.ndarray:
-    """Return which texts hold one of the hits, of which no two overlap.
+    """Return which texts contain one of the hits, of which no two overlap.
 
     A hit across the end of a text counts for no text, but it may overlap one that lies within the last text it reaches.
     """

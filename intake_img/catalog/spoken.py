@@ -39,14 +39,14 @@ def words_in(kinds: Mapping[str, type], free: Collection[str] = ()) -> list[str]
 
 
 def saying(read: Read, places: Mapping[str, Collection[str]] | None, words: Sequence[str]) -> np.ndarray:
-    """Return which rows hold all words.
+    """Return which rows contain all words.
 
     Parameters
     ----------
     read : callable
         The texts themselves are read only if it is necessary.
     places : mapping of str to collection of str, optional
-        For each word the columns that may hold it, at least one; None if it is not known of which columns the texts
+        For each word the columns that may contain it, at least one; None if it is not known of which columns the texts
         consist.
     words : sequence of str
         In lower case, at least one.
@@ -73,7 +73,7 @@ def _filled(mask: Any) -> np.ndarray:
 
 
 def has_word(texts: Any, word: str) -> Any:
-    """Return which texts of an array hold a word; null for missing ones, or false."""
+    """Return which texts of an array contain a word; null for missing ones, or false."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -82,7 +82,7 @@ def has_word(texts: Any, word: str) -> Any:
 
 
 def _spoken_in(columns: Sequence[Any], word: str) -> np.ndarray | None:
-    """Return in which rows one of the columns holds a word in lower case; None if the texts themselves must tell."""
+    """Return in which rows one of the columns contains a word in lower case; None if the texts themselves must tell."""
     found = np.zeros(len(columns[0]), bool)
     for column in columns:
         mask = _among(column, word) if hasattr(column, "dictionary") else holding_in_any_case(column, word)
@@ -93,7 +93,7 @@ def _spoken_in(columns: Sequence[Any], word: str) -> np.ndarray | None:
 
 
 def _among(column: Any, word: str) -> np.ndarray | None:
-    """Return which rows of a dictionary array hold a word; None if it has many different values."""
+    """Return which rows of a dictionary array contain a word; None if it has many different values."""
     holds = holding_in_any_case(column.dictionary, word)
     if holds is None and len(column.dictionary) <= _MOST:
         holds = _one_by_one(column.dictionary, word)
@@ -104,7 +104,7 @@ def _among(column: Any, word: str) -> np.ndarray | None:
 
 
 def _in_any_text(texts: Any, word: str) -> np.ndarray:
-    """Return which texts, in any case and of any letters, hold a word in lower case."""
+    """Return which texts, in any case and of any letters, contain a word in lower case."""
     values = texts.dictionary if hasattr(texts, "dictionary") else texts
     holds = holding_in_any_case(values, word)
     holds = _one_by_one(values, word) if holds is None else holds

@@ -1,7 +1,7 @@
-"""Which row groups of a Parquet file may hold a word: those whose texts have all trigrams of the word.
+"""Which row groups of a Parquet file may contain a word: those whose texts have all trigrams of the word.
 
 A trigram is three bytes in a row, in UTF-8 and lower case. The file stores the trigrams of each column of which its
-texts consist, and the row groups that have them: a search reads only columns and row groups that may hold its words.
+texts consist, and the row groups that have them: a search reads only columns and row groups that may contain its words.
 They are metadata of the file, not of its schema: programs that change rows and write them again do not keep them.
 """
 
@@ -82,7 +82,7 @@ def _bytes(text: str) -> bytes:
 
 
 def groups_with(word: str, trigrams: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Return which row groups of a column may hold a word in lower case, by the trigrams of the column."""
+    """Return which row groups of a column may contain a word in lower case, by the trigrams of the column."""
     codes, present = trigrams
     sought = _codes(word)
     if not np.isin(sought, codes).all():

@@ -116,7 +116,7 @@ class _Value:
 def depends_on_far(array: Any) -> bool:
     """Return whether chunks of a dask array that lie far apart along an axis depend on the same intermediate results.
 
-    Tasks without inputs, such as those that read a file or hold an array, do not count.
+    Tasks without inputs, such as those that read a file or contain an array, do not count.
     """
     far = [axis for axis, count in enumerate(array.numblocks) if count >= _FAR]
     if not far or 0 in array.shape:

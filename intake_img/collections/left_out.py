@@ -27,7 +27,7 @@ def warn_of_loss(image: Image, named: Collection[str], name: str) -> None:
         Name of the target.
     """
     if lost := list(_lost(image, named)):
-        warn(f"{name} holds only pixels and loses {'; '.join(lost)}: save as .ome.zarr or .ome.tif to keep them")
+        warn(f"{name} contains only pixels and loses {'; '.join(lost)}: save as .ome.zarr or .ome.tif to keep them")
 
 
 def _lost(image: Image, named: Collection[str]) -> Iterator[str]:

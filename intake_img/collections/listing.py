@@ -329,10 +329,10 @@ def _say_which(folder: File, by_format: Mapping[str, Sequence[str]], most: str) 
     if 2 * others > len(by_format[most]):
         pattern = os.path.join(str(folder), f"*{ext}")
         raise FormatError(
-            f"the folder {folder} holds images of several formats ({counts}): say which of them, with a pattern such "
-            f"as {pattern!r} or ext={ext!r}; 'intake-img info --each' takes all of them"
+            f"the folder {folder} contains images of several formats ({counts}): say which of them, with a pattern "
+            f"such as {pattern!r} or ext={ext!r}; 'intake-img info --each' takes all of them"
         )
-    warn(f"the folder {folder} holds {counts}: the {most} files are taken; ext={ext!r} takes others")
+    warn(f"the folder {folder} contains {counts}: the {most} files are taken; ext={ext!r} takes others")
 
 
 def numbered(listing: Listing, axis: str, values: Sequence[Any] | None = None) -> Listing:

@@ -53,7 +53,7 @@ class SequenceSource(ImageSource):
         self.missing = given.missing
         self.verify, self.group = flag(given.verify, "verify"), flag(given.group, "group")
         self.member_options = dict(given.member_options or {})
-        self.unread: list[str] = []  # compared files that cannot be read, or hold several scenes
+        self.unread: list[str] = []  # compared files that cannot be read, or contain several scenes
         self._compares = False  # also for remote files
 
     def find(self) -> list[Listing]:
@@ -149,7 +149,7 @@ class SequenceSource(ImageSource):
             self.unread.append(first.uri)
         order = format_labels(head.partition.get("variables", []))
         if lost := [n for n in order if n not in listings and len(order) > 1]:
-            raise FileNotFoundError(f"{self.uri}: none of the files holds the variable {parse_label(lost[0])!r}")
+            raise FileNotFoundError(f"{self.uri}: none of the files contains the variable {parse_label(lost[0])!r}")
         whole = _Gathered()
         for label in sorted(listings, key=lambda n: order.index(n) if n in order else len(order)):
             self._add(whole, first, label, listings[label], fill_gaps)
@@ -204,7 +204,7 @@ class SequenceSource(ImageSource):
         if doubled := [a for a in axes if a in names and v.pixels.shape[names.index(a)] != 1]:
             raise AxesError(
                 f"the names of the files and the files themselves have an axis {doubled[0]!r}: "
-                "call that of the names otherwise"
+                "rename the axis of the names"
             )
         n = len(axes)
         shape = (*grid.shape, *v.pixels.shape)
@@ -264,7 +264,7 @@ class _Gathered:
         if taken := [w for w in words if w in self.variables or w in image.sizes]:
             raise AxesError(
                 f"the field {{{taken[0]}}} has the name of {'a variable' if taken[0] in self.variables else 'an axis'} "
-                f"in the files: call it otherwise in the pattern"
+                f"in the files: use another name in the pattern"
             )
         own = {k: c for k, c in image.coords.items() if k not in self._spread and not set(axes) & set(c.axes)}
         self._coords = {k: c for k, c in own.items() if k not in words} | self._coords

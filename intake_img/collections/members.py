@@ -131,9 +131,9 @@ class Files:
         v = image.variables.get(self.variable) or next(iter(image.variables.values()))
         if v.pixels.shape != self.shape or v.axes != self.axes or v.pixels.dtype != self.dtype:
             raise FormatError(
-                f"{path} holds {spell(v.axes)} {v.pixels.shape} {v.pixels.dtype}, but {self.first} holds "
-                f"{spell(self.axes)} {self.shape} {self.dtype}: the files of one image must be alike; load them in "
-                "groups with group=True (--each on the command line)"
+                f"{path} contains {spell(v.axes)} {v.pixels.shape} {v.pixels.dtype}, but {self.first} contains "
+                f"{spell(self.axes)} {self.shape} {self.dtype}: the files of one image must have the same axes, shape "
+                "and dtype; load them in groups with group=True (--each on the command line)"
             )
         self._compare(path, facts_of(image, self.kept))
         return v.pixels
@@ -169,7 +169,7 @@ class Files:
         Returns
         -------
         list of str
-            The files that cannot be read, or hold several scenes.
+            The files that cannot be read, or contain several scenes.
         """
         return [path for path in paths if not (self._is_twin(path) or self._is_alike(path))]
 

@@ -105,7 +105,7 @@ def make_plan(image: Image, format: Format, stem: str, extension: str, partition
         if unknown := [a for a in wanted if a not in image.sizes]:
             raise AxesError(
                 f"partition={spell(wanted)!r} names the axis {unknown[0]!r}, but the image has "
-                f"{spell(tuple(image.sizes))!r}: expected the axes that each file is to hold"
+                f"{spell(tuple(image.sizes))!r}: expected the axes that each file contains"
             )
     kept: dict[str, tuple[str, ...]] = {}
     files: dict[str, tuple[str, ...]] = {}

@@ -148,7 +148,7 @@ class DirectorySource(SequenceSource):
         listing = find_in_folder(self.file, self.ext, self.recursive, _formats(), known_extensions(folders=True))
         if not len(listing):
             raise FileNotFoundError(
-                f"the folder {self.file} holds no image{f' ending in {self.ext}' if self.ext else ''}"
+                f"the folder {self.file} contains no image{f' ending in {self.ext}' if self.ext else ''}"
             )
         listing = listing.take(range(len(listing))[self.start : self.stop])
         if (parted := parts_of_one(listing, known_extensions())) is not None:
@@ -225,7 +225,7 @@ def of_folder(folder: File, options: Mapping[str, Any], unknown: UnknownFormatEr
     Raises
     ------
     UnknownFormatError
-        The given one, if the folder holds no image and no option says that there are some.
+        The given one, if the folder contains no image and no option says that there are some.
     """
     if (plate := _plate(folder, options)) is not None:
         return plate

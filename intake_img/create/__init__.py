@@ -183,7 +183,7 @@ def from_path(
     recursive : bool
         Include files in subfolders.
     recount : bool
-        A file holds several images, stacked on the first axis (before ``y`` and ``x``): all headers are read to count
+        A file has several images, stacked on the first axis (before ``y`` and ``x``): all headers are read to count
         them. With an `accessor` all files are evaluated for that, and again when their pixels are read.
     shape, dtype : optional
         Shape and dtype of the array of `accessor` for one file. If both are given, and not `recount`, no file is opened
@@ -415,7 +415,7 @@ def from_rdd(
 ) -> xr.Dataset:
     """Return the images in a Spark RDD as one lazy Dataset.
 
-    A chunk is what one partition holds, and is fetched, by a job on that partition, when it is computed: with threads,
+    A chunk is what one partition has, and is fetched, by a job on that partition, when it is computed: with threads,
     in the process that has the SparkContext. Nothing is collected. An RDD that is costly to make should be cached in
     Spark (``rdd.cache()``).
 

@@ -41,7 +41,7 @@ def alike(items: Sequence[np.ndarray]) -> np.ndarray:
         if item.shape != items[0].shape or item.dtype != items[0].dtype:
             raise ValueError(
                 f"item {k} has shape {item.shape} and dtype {item.dtype}, but item 0 has {items[0].shape} and "
-                f"{items[0].dtype}: the images of a series must be alike"
+                f"{items[0].dtype}: the images of a series must have the same shape and dtype"
             )
     return np.stack(items)
 
@@ -102,8 +102,8 @@ def recounted(files: Sequence[File], accessor: Callable[[File], Any], axis: str,
             raise FormatError(f"{file}: the accessor returned shape {images.shape}: expected images on the first axis")
         if first is not None and (images.shape[1:] != first.shape or images.dtype != first.dtype):
             raise FormatError(
-                f"{file} holds images of {images.dtype} {images.shape[1:]}, and {files[0]} of {first.dtype} "
-                f"{first.shape}: the images of a series must be alike"
+                f"{file} contains images of {images.dtype} {images.shape[1:]}, and {files[0]} of {first.dtype} "
+                f"{first.shape}: the images of a series must have the same shape and dtype"
             )
         first = np.empty(images.shape[1:], images.dtype) if first is None else first
         counts.append(len(images))
@@ -121,8 +121,8 @@ def series(parts: Sequence[Pixels], names: Sequence[str]) -> Pixels:
     for part in parts:
         if part.shape != parts[0].shape or part.dtype != parts[0].dtype:
             raise FormatError(
-                f"the files {names[0]}, ... hold images of {parts[0].dtype} {parts[0].shape} and of {part.dtype} "
-                f"{part.shape}: the images of a series must be alike"
+                f"the files {names[0]}, ... contain images of {parts[0].dtype} {parts[0].shape} and of {part.dtype} "
+                f"{part.shape}: the images of a series must have the same shape and dtype"
             )
     tiles = (1, *parts[0].auto_block())
     return replace(stack(parts), tiles=tiles, many_files=True)

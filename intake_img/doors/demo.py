@@ -73,7 +73,7 @@ def _saved_and_compared(ds: xr.Dataset, target: Path) -> bool:
     from intake_img.io import imload, imsave
 
     partition = "zyx" if target.name == _IN_PARTS else None
-    written = imsave(ds, target, partition=partition, overwrite=True)  # a TIFF holds one variable
+    written = imsave(ds, target, partition=partition, overwrite=True)  # a TIFF contains one variable
     with imload(target) as back:
         differences = _differences(ds, back)
     files = f", {len(written)} files" if len(written) > 1 else ""

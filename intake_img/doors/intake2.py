@@ -29,7 +29,7 @@ __all__ = ["ImageTableFile", "ImageTableReader", "ImgReader", "datatypes_of_form
 _STRUCTURE = {"array", "image"}
 _MIMETYPES = {"imageio": r"image/(gif|bmp|webp|x-portable-\w+)|video/(mp4|quicktime|x-msvideo|avi)"}
 _SURE = 4  # bytes that tell a format; fewer are left to the name, and to `imload`, which looks closer
-_FORMER = {  # names in catalogs of earlier versions, and the formats that hold these files
+_FORMER = {  # names in catalogs of earlier versions, and the formats that contain these files
     "AVI": "imageio",
     "BMP": "imageio",
     "CZI": "czi",
@@ -207,7 +207,7 @@ def _completed(subclasses: Callable[[type], set[type]]) -> Callable[[type], set[
 
 
 def _register() -> None:
-    """Hang the rule and the datatypes on Intake's own functions, which its modules hold by name."""
+    """Hang the rule and the datatypes on Intake's own functions, which its modules contain by name."""
     if not hasattr(readers.recommend, "ours_first"):
         readers.recommend = _ours_first(readers.recommend)
     if not hasattr(utils.subclasses, "ours_too"):

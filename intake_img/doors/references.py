@@ -159,7 +159,7 @@ def _of_source(source: ImageSource) -> References:
         return dict(_of_store(source.file))
     image = source.image()
     if len(image.variables) != 1:
-        raise CannotWriteError(f"{source.file} holds {len(image.variables)} images of one scene: expected one")
+        raise CannotWriteError(f"{source.file} contains {len(image.variables)} images of one scene: expected one")
     (name, variable), *_ = image.variables.items()
     reader = variable.pixels.reader
     mapped = reader.mapped() if isinstance(reader, FileReader) else None

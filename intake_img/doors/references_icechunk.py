@@ -41,7 +41,7 @@ def is_icechunk(target: Any) -> bool:
 def write_repository(found: Found, folder: str) -> None:
     """Make a repository with one commit in an empty folder.
 
-    Its configuration holds the endpoint and the region of object stores, and no key or secret.
+    Its configuration contains the endpoint and the region of object stores, and no key or secret.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def write_into(found: Found, target: Any, overwrite: bool) -> str:
     Parameters
     ----------
     found : Found
-        What the groups of its images hold is replaced or refused; other groups stay.
+        What the groups of its images contain is replaced or refused; other groups stay.
     target : icechunk.Session or icechunk.IcechunkStore
     overwrite : bool
 
@@ -77,7 +77,7 @@ def write_into(found: Found, target: Any, overwrite: bool) -> str:
     Raises
     ------
     CannotWriteError
-        If an array cannot be expressed, or no container of the repository holds a file.
+        If an array cannot be expressed, or no container of the repository contains a file.
     TargetExistsError
         If a group exists and `overwrite` is False.
     """

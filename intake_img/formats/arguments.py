@@ -38,7 +38,7 @@ def scene_number(scene: int | str | None, names: Sequence[str], file: object) ->
         If there is no such scene; the message names them all.
     """
     if not names:
-        raise FormatError(f"{file} holds no image")
+        raise FormatError(f"{file} contains no image")
     if scene is None:
         return 0
     shown = ", ".join(f"{n}: {name!r}" for n, name in enumerate(names[:20])) + (", …" if len(names) > 20 else "")

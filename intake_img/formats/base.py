@@ -54,7 +54,7 @@ class StoredArray:
     decodes : bool
         Whether reading a small part of a tile costs as much as the complete tile, because it is compressed.
     shards : tuple of int or None
-        Shape of the shards that hold several tiles each, for formats that have them.
+        Shape of the shards that contain several tiles each, for formats that have them.
     """
 
     shape: tuple[int, ...]
@@ -264,14 +264,14 @@ class Format:
     folder: ClassVar[bool] = False
     """Whether the format is a folder of files."""
     archives: ClassVar[tuple[str, ...]] = ()
-    """Of the extensions of a format that is a folder, those of single files that hold such a folder."""
+    """Of the extensions of a format that is a folder, those of single files that contain such a folder."""
     series: ClassVar[bool] = False
     """Whether a folder of the format's files is an image as well, such as a folder of slices; `claims` recognises
     it."""
     has_scenes: ClassVar[bool] = False
-    """Whether a file can hold several images: the source then has the option ``scene``."""
+    """Whether a file can store several images: the source then has the option ``scene``."""
     has_levels: ClassVar[bool] = False
-    """Whether a file can hold pyramids: the source then has the option ``level``."""
+    """Whether a file can store pyramids: the source then has the option ``level``."""
     special_scenes: ClassVar[tuple[str, ...]] = ()
     """Values of ``scene`` beyond numbers, names and ``"all"`` that `Handle.describe` accepts."""
     serial: ClassVar[bool] = False
@@ -395,7 +395,7 @@ class Format:
         Raises
         ------
         CannotWriteError
-            If the format cannot hold the image.
+            If the format cannot store the image.
         """
         raise NotImplementedError
 
@@ -454,11 +454,11 @@ class Format:
         raise NotImplementedError
 
     def file_axes(self, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:
-        """Return the axes of a variable that one file named `name` can hold; None for all of them."""
+        """Return the axes of a variable that one file named `name` can store; None for all of them."""
         return None
 
     def many_variables(self, name: str) -> bool:
-        """Return whether one file named `name` can hold several variables."""
+        """Return whether one file named `name` can store several variables."""
         return False
 
     def pixels_in(self, name: str) -> str:

@@ -167,7 +167,7 @@ def copy_rows(part: np.ndarray, out: np.ndarray) -> None:
 
 
 class Readers:
-    """Files that hold many chunks each: local ones are open while they are read, others until all are closed."""
+    """Files that contain many chunks each: local ones are open while they are read, others until all are closed."""
 
     def __init__(self) -> None:
         self._remote: dict[str, ByteReader] = {}
@@ -237,7 +237,7 @@ def values_in(data: Any, dtype: np.dtype, shape: Sequence[int], what: object) ->
     """
     want, found = math.prod(shape) * dtype.itemsize, memoryview(data).nbytes
     if found != want:
-        raise FormatError(f"{what} holds {found} bytes of pixels where {want} are due: it is truncated or damaged")
+        raise FormatError(f"{what} contains {found} bytes of pixels, expected {want}: it is truncated or damaged")
     return np.frombuffer(data, dtype).reshape(shape)
 
 
@@ -272,7 +272,7 @@ def file_json(file: File) -> dict[str, Any] | None:
     Raises
     ------
     FormatError
-        If it holds something else.
+        If it contains something else.
     """
     try:
         text = file.read()
@@ -283,7 +283,7 @@ def file_json(file: File) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as exc:
         raise FormatError(f"{file} is not JSON ({str(exc)[:100]}): it is truncated or damaged") from None
     if not isinstance(found, dict):
-        raise FormatError(f"{file} holds no JSON object: it is damaged")
+        raise FormatError(f"{file} contains no JSON object: it is damaged")
     return found
 
 

@@ -99,7 +99,7 @@ class _DvHandle(Handle):
         if held < 1:
             raise FormatError(f"{file} has {self.source.size} bytes, less than one of {shape[0]} {axes[0]}: truncated")
         if held < shape[0]:
-            warn(f"{file} holds only {held} of {shape[0]} along {axes[0]!r}: it was cut off")
+            warn(f"{file} contains only {held} of {shape[0]} along {axes[0]!r}: it was cut off")
             shape[0] = held
         warn_of_rest(self.source, offset + sizes[axes[0]] * step)
         return _Layout(offset, dtype, axes, tuple(shape))

@@ -67,7 +67,7 @@ def numbers(text: str, what: str, kind: type = float) -> list[Any]:
     Raises
     ------
     FormatError
-        If it holds anything else.
+        If it contains anything else.
     """
     try:
         return [kind(word) for word in text.split()]
@@ -125,7 +125,7 @@ def listed(pattern: str, first: int, last: int, step: int) -> list[str]:
 
 
 class Joined(StoredArray):
-    """An array in many files, each of which holds an equal share; they are opened when they are read.
+    """An array in many files, each of which contains an equal share; they are opened when they are read.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class Joined(StoredArray):
     names : sequence of str
         Of the files.
     inner : int
-        Number of axes of the array in a file; that of the complete array, if a file holds a slab of it.
+        Number of axes of the array in a file; that of the complete array, if a file contains a slab of it.
     shape : sequence of int
         Of the complete array.
     make : callable
@@ -213,7 +213,7 @@ def from_text(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[
     def make() -> np.ndarray:
         words = source.ranges([offset], [source.size - offset])[0].replace(b",", b" ").split()
         if len(words) < count:
-            raise FormatError(f"{source.file} holds {len(words)} numbers as text, and the header states {count}")
+            raise FormatError(f"{source.file} contains {len(words)} numbers as text, and the header states {count}")
         kind: Any = int if dtype.kind in "iu" else float
         return np.array([kind(word) for word in words[:count]], dtype.newbyteorder("=")).reshape(shape)
 
@@ -229,7 +229,7 @@ def from_hex(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[i
     def make() -> np.ndarray:
         data = bytes.fromhex(source.ranges([offset], [source.size - offset])[0].decode("ascii"))
         if len(data) < count:
-            raise FormatError(f"{source.file} holds {len(data)} bytes as digits, and the header states {count}")
+            raise FormatError(f"{source.file} contains {len(data)} bytes as digits, and the header states {count}")
         return np.frombuffer(data, dtype, count // dtype.itemsize).reshape(shape)
 
     return Parsed(make, dtype, shape)
@@ -237,7 +237,7 @@ def from_hex(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[i
 
 @lru_cache(64)
 def parts(file: File, stamp: object, names: Callable[[ByteReader], Sequence[str]]) -> list[File]:
-    """Return the other files that hold the pixels of a file, whose names `names` reads from its header.
+    """Return the other files that contain the pixels of a file, whose names `names` reads from its header.
 
     Parameters
     ----------
@@ -257,6 +257,6 @@ def parts(file: File, stamp: object, names: Callable[[ByteReader], Sequence[str]
 
 
 def stamp_with_parts(file: File, names: Callable[[ByteReader], Sequence[str]]) -> tuple[Any, ...]:
-    """Return the stamp of a file and, if it is local, of the other files that hold its pixels."""
+    """Return the stamp of a file and, if it is local, of the other files that contain its pixels."""
     own = file.stamp()
     return own + tuple(part.stamp() for part in parts(file, own, names) if part.exists()) if file.local else own

@@ -1,4 +1,4 @@
-"""The Intake source of image files: it holds a format, opens a file and finds the scene."""
+"""The Intake source of image files: it contains a format, opens a file and finds the scene."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class _LfdHandle(Handle):
         side = numbers[0] if numbers else kind.side or math.isqrt(size // (dtype.itemsize * kind.images))
         images = kind.images or size // max(1, side * side * dtype.itemsize)
         if kind.numbers == 2 and images != numbers[1]:
-            raise self._misfit(f"says that it holds {numbers[1]} images, and holds {images}")
+            raise self._misfit(f"says that it contains {numbers[1]} images, and contains {images}")
         if not images or images * side * side * dtype.itemsize != size:
             raise self._misfit(f"has {size} bytes of pixels: expected a whole number of {side} x {side} {dtype.name}")
         return (images, side, side), dtype

@@ -52,7 +52,7 @@ class N5Dataset(ChunkedArray):
             raise FormatError(f"{folder}: dataType is {kind!r:.80}: expected {', '.join(sorted(_DTYPES))}")
         if attributes.get("isLabelMultiset"):
             raise FormatError(
-                f"{folder} holds label multisets, several labels to a pixel: open the labels of full resolution, or "
+                f"{folder} contains label multisets, several labels to a pixel: open the labels of full resolution, or "
                 "convert it with paintera-convert"
             )
         shape = positive(attributes["dimensions"], f"{folder}: dimensions", 0)[::-1]
@@ -100,7 +100,7 @@ class N5Dataset(ChunkedArray):
         if mode == 1:  # it also counts its numbers, which may be more than one for each pixel
             start += 4
             if len(data) < start or struct.unpack_from(">I", data, start - 4)[0] != math.prod(shape):
-                raise FormatError(f"{file}: a block of varying length, which holds no image")
+                raise FormatError(f"{file}: a block of varying length, which contains no image")
         return shape, start
 
 
@@ -188,7 +188,7 @@ def _xz(data: memoryview, want: int) -> bytes:
 def _inflated(stream: Any, data: memoryview, want: int) -> bytes:
     found = stream.decompress(data, want + 1)
     if not stream.eof:
-        raise FormatError("a block ends before its compressed data do, or holds more than its header says")
+        raise FormatError("a block ends before its compressed data do, or contains more than its header says")
     return found
 
 
@@ -205,7 +205,7 @@ def _zstd(data: memoryview, want: int) -> np.ndarray:
     import numcodecs
 
     if (stated := _zstd_size(data)) not in (None, want):
-        raise FormatError(f"a block compressed with Zstandard holds {stated} bytes where {want} are due: it is damaged")
+        raise FormatError(f"a block compressed with Zstandard contains {stated} bytes, expected {want}: it is damaged")
     out = np.empty(want, np.uint8)
     numcodecs.zstd.decompress(data, out)
     return out
@@ -232,7 +232,7 @@ def _lz4(data: memoryview, want: int) -> bytes:
             raise FormatError("a block compressed with LZ4 is truncated or damaged")
         want -= size
         if want < 0:
-            raise FormatError("a block compressed with LZ4 holds more than its header says: it is damaged")
+            raise FormatError("a block compressed with LZ4 contains more than its header says: it is damaged")
         body = data[at : at + packed]
         at += packed
         if method >> 4 == 1:  # not compressed

@@ -50,7 +50,7 @@ def complete_records(ptu: Any, source: ByteReader) -> int:
     marks = ptu.decode_records(np.frombuffer(data, "<u4").astype(np.uint32))["marker"]
     ends = np.flatnonzero(marks & (ptu.line_stop_mask or ptu.line_start_mask))
     if not len(ends):
-        raise FormatError(f"{source.file} holds no complete line: it is truncated")
+        raise FormatError(f"{source.file} contains no complete line: it is truncated")
     return first + int(ends[-1]) + (1 if ptu.line_stop_mask else 0)
 
 
@@ -70,7 +70,7 @@ def complete_shape(ptu: Any, file: File) -> tuple[tuple[int, ...], str]:
     """
     shape, lines = list(ptu.shape), int(ptu.number_lines)
     if ptu.tags[RECORDS] < 1 or lines < 1:
-        raise FormatError(f"{file} holds no complete line: it is truncated")
+        raise FormatError(f"{file} contains no complete line: it is truncated")
     if "Y" not in ptu.dims:
         return tuple(shape), f"there are {shape[0]} complete lines"
     if shape[0] == 1 and lines < shape[1]:

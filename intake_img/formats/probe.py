@@ -29,7 +29,7 @@ _NEAR = 2**16  # bytes from the beginning of a remote file in which its first di
 class Probe:
     """What is seen of a file before a format is chosen: its name, its first bytes, whether it is a folder.
 
-    `seen` holds what one format found out with more effort, for the next ones.
+    `seen` contains what one format found out with more effort, for the next ones.
     """
 
     file: File
@@ -42,12 +42,12 @@ class Probe:
         return self.file.name
 
     def holds(self, name: str) -> bool:
-        """True if the folder holds a file of that name."""
+        """True if the folder contains a file of that name."""
         return self.folder and (self.file / name).exists()
 
     @cached_property
     def inner(self) -> bytes:
-        """The first bytes of what a gzip or bzip2 file holds, inflated when asked for; empty for other files."""
+        """The first bytes of what a gzip or bzip2 file contains, inflated when asked for; empty for other files."""
         if self.head.startswith(b"\x1f\x8b"):
             return _inflated(zlib.decompressobj(zlib.MAX_WBITS | 16), self.head)
         if self.head.startswith(b"BZh"):  # a block must be complete
@@ -83,7 +83,7 @@ class Probe:
 
 
 def _entries(data: bytes, order: str, offset: str, number: str, cut: bool = False) -> dict[int, tuple[int, int]] | None:
-    """Return the tags of a directory that begins with `data`; None if it does not hold all, unless it may be `cut`."""
+    """Return the tags of a directory that begins with `data`; None if it does not have all, unless it may be `cut`."""
     entry, start = struct.Struct(f"{order}HH2{offset}"), struct.calcsize(order + number)
     if len(data) < start:
         return None

@@ -84,7 +84,7 @@ class _PtuHandle(Handle):
             warn_of_rest(self.source, self.ptu.record_offset + 4 * self.ptu.number_records)
         if not self.ptu.is_t3 or not self.ptu.is_image:
             raise FormatError(
-                f"{file} holds photons and no image ({self.ptu.measurement_mode.name}, "
+                f"{file} contains photons but no image ({self.ptu.measurement_mode.name}, "
                 f"{self.ptu.measurement_submode.name}): read it with ptufile"
             )
 

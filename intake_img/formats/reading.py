@@ -28,7 +28,7 @@ _SMALL = 2**20  # bytes of a region up to which it is copied from a memory map o
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads regions of one array in a file. It holds only names, so it is picklable; the pool opens the file on demand.
+    """Reads regions of one array in a file. It has only names, so it is picklable; the pool opens the file on demand.
 
     Parameters
     ----------

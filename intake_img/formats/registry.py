@@ -232,7 +232,7 @@ def _probe(file: File, folder: bool | None) -> Probe:
 
 def _unknown(probe: Probe) -> str:
     if probe.folder:
-        met = "is a folder that holds no Zarr group or other known format"
+        met = "is a folder that contains no Zarr group or other known format"
     elif not probe.head:
         met = "is empty"
     else:

@@ -2,7 +2,7 @@
 
 The format is not published. What is needed is found by its shape and not by counting lines: the line with the sizes of
 the array, those with the areas of the detector, the polynomial that gives a wavelength to each column. Of a file that
-holds signal, background and reference, the first, the signal, is read.
+contains signal, background and reference, the first, the signal, is read.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _SifHandle(Handle):
         if there < 1:
             raise FormatError(f"{file} ends within its first frame: it is truncated or damaged")
         if there < frames:
-            warn(f"{file} holds {there} of {frames} frames: it is truncated; these are opened")
+            warn(f"{file} contains {there} of {frames} frames: it is truncated; these are opened")
         return min(there, frames)
 
     def array(self, address: None) -> StoredArray:

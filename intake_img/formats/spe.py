@@ -84,7 +84,9 @@ class _SpeHandle(Handle):
             (self.end,) = struct.unpack_from("<Q", head, _FOOTER)
             self._parse(_footer(self.source, self.end))
         if self.frames < 1 or self.stride < 1 or not all(min(p.shape) for p in self.parts):
-            raise FormatError(f"{file}: {self.frames} frames of {[p.shape for p in self.parts]} pixels hold no image")
+            raise FormatError(
+                f"{file}: {self.frames} frames of {[p.shape for p in self.parts]} pixels contain no image"
+            )
         self._shorten(file)
         self.exposure = struct.unpack_from("<f", head, 10)[0] if self.version < 3 else None
 
@@ -114,7 +116,7 @@ class _SpeHandle(Handle):
             return
         if there < 1:
             raise FormatError(f"{file} ends within its first frame: it is truncated or damaged")
-        warn(f"{file} holds {there} of {self.frames} frames: it is truncated; these are opened")
+        warn(f"{file} contains {there} of {self.frames} frames: it is truncated; these are opened")
         self.frames = there
 
     @property

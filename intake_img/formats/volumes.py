@@ -47,7 +47,7 @@ _RATIO = {"gzip": 1100, "zlib": 1100, "bzip2": 2**21}  # what a byte inflates to
 
 
 def exact_standin(dtype: np.dtype) -> np.dtype:
-    """Return the dtype in which a file holds all values exactly: uint8 for bool, float32 for float16, else the same."""
+    """Return the dtype in which a file contains all values exactly: uint8 for bool, float32 for float16."""
     return np.dtype({"bool": "u1", "float16": "f4"}.get(dtype.name, dtype))
 
 
@@ -58,7 +58,7 @@ class _Packed(RawArray):
 
 
 class ArrayHandle(Handle):
-    """An open file that holds one array.
+    """An open file that contains one array.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class ArrayHandle(Handle):
 
 
 def unpacked(source: ByteReader) -> ByteReader:
-    """Return what a gzip or bzip2 file holds, inflated as far as it is asked for; any other file as it is."""
+    """Return what a gzip or bzip2 file contains, inflated as far as it is asked for; any other file as it is."""
     head = source.ranges([0], [min(3, source.size)])[0]
     if head.startswith(b"\x1f\x8b"):
         return Inflated(source, "gzip")
@@ -113,7 +113,7 @@ def stored_array(
     packed : int, optional
         Compressed bytes of the array, if they are not the complete compressed file.
     alone : bool
-        The array is all that the file holds from `offset` on. Of a file that was cut off, the planes that are there are
+        The array is all that the file has from `offset` on. Of a file that was cut off, the planes that are there are
         opened, and bytes that are left over may mean that the header is damaged: both with a warning.
 
     Raises
@@ -128,7 +128,7 @@ def stored_array(
         most = _RATIO[source.kind] * (source.source.size if packed is None else packed) + 2**16
         if need > most:
             raise FormatError(
-                f"{source.file}: the header states {need} bytes, and its compressed data hold {most} at most: it is "
+                f"{source.file}: the header states {need} bytes, and its compressed data contain {most} at most: it is "
                 "truncated or damaged"
             )
         return _Packed(source, offset, dtype, shape)
@@ -155,8 +155,8 @@ def _fitted(source: ByteReader, offset: int, dtype: np.dtype, shape: Sequence[in
     if held >= shape[0] or held < 1 or len(shape) < 3:
         return shape
     warn(
-        f"{source.file} holds only {held} of {shape[0]} along the first axis of an array of shape {tuple(shape)}: it "
-        "was cut off, or its header is damaged"
+        f"{source.file} contains only {held} of {shape[0]} along the first axis of an array of shape {tuple(shape)}: "
+        "it was cut off, or its header is damaged"
     )
     return (held, *shape[1:])
 

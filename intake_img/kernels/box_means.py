@@ -168,7 +168,7 @@ def _taken(plane: np.ndarray, rows: np.ndarray, cval: float) -> np.ndarray:
 
 
 def _sums(dtype: np.dtype, values: np.ndarray, n: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sum of every n neighbours, and an array whose memory holds it: sums of 2, 4, 8 ... neighbours, and of
+    """Return the sum of every n neighbours, and the array whose memory it uses: sums of 2, 4, 8 ... neighbours, and of
     those that together are n.
     """
     rows, width = values.shape

@@ -147,7 +147,7 @@ def fields(names: Iterable[str], rules: Conventions, thresholds: bool) -> dict[s
     """
     wanted = set(names)
     if unknown := wanted - set(ALL) - set(EXTRA):
-        raise ValueError(f"measures hold {sorted(unknown)[0]!r}: expected names among {', '.join(ALL + EXTRA)}")
+        raise ValueError(f"measures contain {sorted(unknown)[0]!r}: expected names among {', '.join(ALL + EXTRA)}")
     every = FIELDS
     moments = wanted & {"pearson", "slope", "intercept", "overlap", "overlap_k1", "overlap_k2"}
     need: dict[str, tuple[str, ...]] = {"all": every if moments else ("n", "a", "b")}

@@ -20,7 +20,7 @@ def checked_difference(a: np.ndarray, b: np.ndarray | np.integer) -> np.ndarray:
     Raises
     ------
     OverflowError
-        If int64 cannot hold a difference.
+        If int64 cannot represent a difference.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def checked_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Raises
     ------
     OverflowError
-        If an integer of this dtype cannot hold a sum.
+        If an integer of this dtype cannot represent a sum.
     """
     total = a + b
     if total.dtype.kind in "iu":

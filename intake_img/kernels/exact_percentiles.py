@@ -88,7 +88,7 @@ def refined(counts: np.ndarray, state: np.ndarray | None, percentiles: Sequence[
     Returns
     -------
     ndarray of shape (R + 1, 2), uint64
-        The last row holds the number of values.
+        The last row contains the number of values.
     """
     if state is None:
         n = int(counts.sum())
@@ -120,8 +120,8 @@ def interpolated(state: np.ndarray, dtype: np.dtype, percentiles: Sequence[float
     found = [_value(int(key), own) for key in state[:-1, 0]]
     if own.kind in "iu" and 0 < max(found) - min(found) < 2**20 * (np.spacing(float(max(map(abs, found)))) - 1):
         raise OverflowError(
-            f"percentiles of {own} from {min(found)} to {max(found)} lie too close together for float64, which holds "
-            "integers up to 2**53; subtract an offset first (.img.subtract), or convert with .astype(float)"
+            f"percentiles of {own} from {min(found)} to {max(found)} lie too close together for float64, which "
+            "represents integers up to 2**53; subtract an offset first (.img.subtract), or convert with .astype(float)"
         )
     out = []
     for p, low, high in zip(percentiles, found[::2], found[1::2], strict=True):

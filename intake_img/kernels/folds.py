@@ -112,7 +112,7 @@ def fold_of(name: str, dtype: np.dtype, count: int, skipna: bool | None) -> Fold
 
 
 def _held(dtype: np.dtype, count: int) -> np.dtype | None:
-    """Return an integer dtype that can hold any sum, if float64 can represent it as well."""
+    """Return an integer dtype that can represent any sum, if float64 can represent it as well."""
     largest = count * (1 if dtype.kind == "b" else max(np.iinfo(dtype).max, -int(np.iinfo(dtype).min)))
     if largest < 2**31:
         return np.dtype(np.uint32 if dtype.kind == "u" else np.int32)

@@ -47,7 +47,7 @@ def number_type(shape: Sequence[int]) -> np.dtype:
 
 
 def are_few(mask: np.ndarray) -> bool:
-    """Whether 16 bits are sure to hold the labels of a mask, also those on the way: each begins a run of pixels."""
+    """Whether 16 bits suffice for the labels of a mask, also temporary ones: each begins a run of pixels."""
     return _runs(mask[::EIGHTH]) * EIGHTH < WIDE and _runs(mask) < WIDE
 
 

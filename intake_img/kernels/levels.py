@@ -11,7 +11,7 @@ __all__ = ["level_counts"]
 PART = 2**18
 """Pixels that are counted at a time: their copies in 64 bits stay in the cache."""
 EXACT = 2**24
-"""OpenCV returns counts as float32, which holds every integer up to this one."""
+"""OpenCV returns counts as float32, which represents every integer up to this one."""
 
 
 def level_counts(block: np.ndarray) -> np.ndarray:

@@ -147,6 +147,6 @@ def table_of(a: np.ndarray, b: np.ndarray, group: np.ndarray | None = None, ngro
 
 
 def _signed(values: np.ndarray) -> np.ndarray:
-    """Integers as int64, or as uint64 where that does not hold them."""
+    """Integers as int64, or as uint64 where int64 cannot represent them."""
     wide = values.dtype == np.uint64 and len(values) and int(values.max()) >= 2**63
     return values if wide else values.astype(np.int64)

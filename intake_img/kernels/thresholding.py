@@ -181,7 +181,7 @@ def classified(image: np.ndarray, *thresholds: np.ndarray) -> np.ndarray:
 def _limited(values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(values) > MOST:
         raise TooLargeError(
-            f"the image has more than {MOST} different values, which this method holds in memory; "
+            f"the image has more than {MOST} different values, which this method keeps in memory; "
             "convert it to fewer, e.g. image.round(3) or image.astype('uint16'), or choose method='otsu'"
         )
     return values, counts

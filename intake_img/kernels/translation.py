@@ -223,7 +223,7 @@ def moved_whole(image: np.ndarray, shift: Sequence[float], order: int, fill: Any
 def _check(image: np.ndarray) -> None:
     if beyond_floats(image):
         raise OverflowError(
-            f"the image has {image.dtype} beyond 2**53, which interpolation in float64 does not hold; expected smaller "
+            f"the image has {image.dtype} beyond 2**53, which float64 cannot represent; expected smaller "
             "numbers, order=0, or floats: image.astype(float)"
         )
 

@@ -1,4 +1,4 @@
-"""Integers of 64 bits, which float64 does not hold: split into floats that add up exactly, and compared as integers."""
+"""Integers of 64 bits, beyond float64's precision: split into floats that add up exactly, and compared as integers."""
 
 from __future__ import annotations
 

@@ -109,7 +109,9 @@ class Affine:
             raise AxesError(f"the position along {axis!r} is not known any more: the image has no coordinate of it")
         values = np.atleast_1d(np.asarray(coords[axis], float))
         if not values.size or not np.isfinite(values).all():  # as after `pad`, which fills coordinates with NaN
-            raise AxesError(f"the position along {axis!r} is not known any more: its coordinates hold NaN, or nothing")
+            raise AxesError(
+                f"the position along {axis!r} is not known any more: its coordinates contain NaN, or nothing"
+            )
         start, step = self.grid[axis]
         even = start + step * np.rint((values - start) / step)
         if values.size == 1:

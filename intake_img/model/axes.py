@@ -44,10 +44,10 @@ def check_axes(axes: Iterable[str], ndim: int | None = None) -> tuple[str, ...]:
         repeated = [a for a, n in Counter(names).items() if n > 1]
         raise AxesError(f"axes {spell(names)!r} repeat {', '.join(map(repr, repeated))}: each axis may occur once")
     if bad := [a for a in names if not a.strip()]:
-        raise AxesError(f"axes {names!r} hold the empty name {bad[0]!r}: an axis is a lower-case letter, e.g. 'z'")
+        raise AxesError(f"axes {names!r} contain the empty name {bad[0]!r}: an axis is a lower-case letter, e.g. 'z'")
     if isinstance(axes, str) and (bad := [a for a in names if not a.isalpha() or a != a.lower()]):
         raise AxesError(
-            f"axes {axes!r} hold {bad[0]!r}: an axis is a lower-case letter; did you mean {axes.lower()!r}?"
+            f"axes {axes!r} contain {bad[0]!r}: an axis is a lower-case letter; did you mean {axes.lower()!r}?"
         )
     if ndim is not None and len(names) != ndim:
         raise AxesError(f"axes {spell(names)!r} name {len(names)} axes, but the array has {ndim}")

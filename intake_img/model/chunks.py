@@ -90,7 +90,7 @@ def cut(shape: Sequence[int], lengths: Sequence[int | tuple[int, ...]]) -> tuple
     if (count := math.prod(counts)) > MOST_CHUNKS:
         raise TooLargeError(
             f"an array of shape {tuple(shape)} would have {count:.3g} chunks, more than the {MOST_CHUNKS:.0e} that a "
-            "dask graph can hold: pass larger chunks=, or chunks=None and select a part"
+            "dask graph can have: pass larger chunks=, or chunks=None and select a part"
         )
     return tuple(equal_lengths(n, b) if isinstance(b, int) else b for n, b in zip(shape, lengths, strict=True))
 

@@ -99,7 +99,7 @@ class Image:
         """
         if len(self.variables) != 1:
             raise CannotWriteError(
-                f"the format holds one variable to a file, but the image has {len(self.variables)}: "
+                f"the format stores one variable to a file, but the image has {len(self.variables)}: "
                 f"{', '.join(self.variables) or 'none'}; select one (ds[['{next(iter(self.variables), 'image')}']]), "
                 "or save as .zarr"
             )

@@ -86,7 +86,7 @@ def check_part(part: Image, whole: Image, at: Mapping[str, slice]) -> None:
             continue
         if not _equal(other.isel({a: s for a, s in at.items() if a in other.dims}), c):
             raise CannotWriteError(
-                f"the coordinate {key!r} is another one than in the store: give it the store's values, or leave it "
+                f"the coordinate {key!r} differs from that of the store: give it the store's values, or leave it "
                 f"out (ds.drop_vars({key!r}))"
             )
 
@@ -127,7 +127,7 @@ def _joined_coordinates(whole: Image, part: Image, axis: str) -> dict[str, xr.Va
         if key not in along:
             if key in new and not _equal(c, new[key]):
                 raise CannotWriteError(
-                    f"the coordinate {key!r} is another one than in the store: an append changes none but those along "
+                    f"the coordinate {key!r} differs from that of the store: an append changes none but those along "
                     f"{axis!r}"
                 )
             found[key] = c

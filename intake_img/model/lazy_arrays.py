@@ -99,7 +99,7 @@ def _regions(chunks: tuple[tuple[int, ...], ...]) -> Callable[[tuple[int, ...]],
 def _shared(
     pixels: Pixels, chunks: tuple[tuple[int, ...], ...], name: str, source: str, buffer: ReadBuffer | None = None
 ) -> highlevelgraph.HighLevelGraph:
-    """Return a graph whose tasks hold the region that they read, and share the reader."""
+    """Return a graph whose tasks contain the region that they read, and share the reader."""
     bare, listed, regions = with_leaf(pixels.reader, None), _listed(pixels.reader), _regions(chunks)
 
     def make(position: tuple[int, ...]) -> Task:
@@ -128,7 +128,7 @@ def _read(reader: Any, region: Region, make: Callable[[], np.ndarray], leaf: Any
 
 
 def _listed(reader: Any) -> bool:
-    """Whether a reader holds so many indices that tasks should not repeat them."""
+    """Whether a reader contains so many indices that tasks should not repeat them."""
     while hasattr(reader, "reader"):
         if isinstance(reader, Selected) and any(len(i) > _MOST_LISTED for i in reader.indices if isinstance(i, tuple)):
             return True

@@ -30,7 +30,7 @@ __all__ = [
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return a new uninitialised array, or raise `TooLargeError` if this machine cannot hold it.
+    """Return a new uninitialised array, or raise `TooLargeError` if this machine has too little memory.
 
     A large one begins at a page of memory. numpy's begin 16 bytes behind one: to copy the pages of a file there takes
     processors with fast ``rep movsb`` three times as long, as each store is followed by a load from the same place in

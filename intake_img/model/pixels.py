@@ -371,7 +371,7 @@ class Pixels:
     # chunks
 
     def auto_chunks(self, nbytes: int = CHUNK_BYTES) -> tuple[tuple[int, ...], ...]:
-        """Return chunks of complete native tiles, grouped until they hold about `nbytes`, as dask writes chunks.
+        """Return chunks of complete native tiles, grouped until they contain about `nbytes`, as dask writes chunks.
 
         Raises
         ------

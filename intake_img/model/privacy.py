@@ -83,7 +83,7 @@ def _words(key: str) -> str:
 
 
 def names_place(text: str) -> bool:
-    """Whether a text holds a path or a URL of a file."""
+    """Whether a text contains a path or a URL of a file."""
     return bool(_PLACE.search(text))
 
 

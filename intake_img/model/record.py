@@ -35,7 +35,7 @@ def restored_variable(own: Variable, facts: Mapping[str, Any]) -> Variable:
 def _dtype(said: Any) -> np.dtype:
     """Return the type that a record states: numpy makes types, also empty ones, of much that is no name of a type."""
     if not isinstance(said, str):
-        raise TypeError(f"{said!r} is no name of a type")
+        raise TypeError(f"{said!r} is not the name of a type")
     return np.dtype(said)
 
 
@@ -86,7 +86,7 @@ def _translated(value: Any, strict: bool) -> Any:
         return os.fspath(value)
     if strict:
         raise CannotWriteError(
-            f"an attribute holds {value!r} of type {type(value).__name__}, which no file can keep: "
+            f"an attribute contains {value!r} of type {type(value).__name__}, which no file can keep: "
             "expected text, numbers, lists or dicts of these"
         )
     return str(value)
@@ -172,7 +172,7 @@ def recorded_coordinate(facts: Mapping[str, Any], sizes: Mapping[str, int] | Non
         with np.errstate(over="ignore", invalid="ignore"):
             values = float(facts["start"]) + float(facts["step"]) * np.arange(size)
         if not np.isfinite(values).all():
-            raise ValueError("the record has coordinates that are no numbers")
+            raise ValueError("the record has coordinates that are not numbers")
     elif facts["dtype"] in ("text", "object"):
         values = np.asarray(facts["values"], dtype=object)
     else:

@@ -90,7 +90,7 @@ def _route(
     if absent:
         replies |= {"404": _ERROR, "410": _ERROR}
     if parts:
-        replies |= {"206": ok, "304": {"description": "what you have is the same"}}
+        replies |= {"206": ok, "304": {"description": "not modified"}}
         replies["416"] = {"description": "there is no such part"}
     return {"get": {"summary": about, "parameters": [_PARAMETERS[n] for n in names], "responses": replies}}
 

@@ -78,4 +78,4 @@ def _routes() -> list[Route]:
 
 
 async def _nothing(request: Request, exc: Exception) -> Response:
-    return refusal(404, "not-found", "there is nothing of this name")
+    return refusal(404, "not-found", "there is nothing with this name")

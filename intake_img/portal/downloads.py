@@ -58,7 +58,7 @@ def _write(opened: Opened, folder: Path, kind: str) -> Path:
     image = cleaned_image(opened.store().image)
     ds = image.to_xarray(chunks="auto")
     if kind == ".ome.tif":
-        ds = ds[[next(iter(ds.data_vars))]]  # a TIFF holds one variable
+        ds = ds[[next(iter(ds.data_vars))]]  # a TIFF contains one variable
     target = folder / f"image{_KINDS[kind]}"
     if imsave(ds, target, progress=False) != [str(target)]:
         raise AxesError("this image takes several files of this kind: download it as .zarr.zip")

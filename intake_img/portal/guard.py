@@ -169,7 +169,7 @@ class Guard:
         if len(scope.get("raw_path", b"")) > _PATH or len(scope["query_string"]) > _QUERY:
             return refusal(414, "too-long", "the address is too long")
         if not self._host_allowed(headers):
-            return refusal(421, "host", "this server does not answer to that name; --host-name adds one")
+            return refusal(421, "host", "this server does not serve that host name; --host-name adds one")
         if method == "POST" and path in ("/login", "/logout"):
             length = headers.get("content-length", "")
             if self._foreign(headers) or not length.isdigit() or int(length) > _BODY:
@@ -180,7 +180,7 @@ class Guard:
         if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
             return refusal(413, "body", "a request has no body here")
         if _CONTROL.search(path):
-            return refusal(404, "not-found", "there is nothing of this name")
+            return refusal(404, "not-found", "there is nothing with this name")
         return None
 
     def _host_allowed(self, headers: Mapping[str, str]) -> bool:

@@ -119,7 +119,7 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
 def sentence(exc: BaseException) -> str:
     """Return the message of an error, without local paths."""
     if isinstance(exc, KeyError):
-        return "there is nothing of this name"
+        return "there is nothing with this name"
     if isinstance(exc, FileNotFoundError):
         return "the file of this entry is not there any more"
     text = str(exc) if isinstance(exc, (IntakeImgError, BusyError)) else ""

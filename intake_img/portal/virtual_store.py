@@ -182,7 +182,7 @@ class ImageStore:
 
     @cached_property
     def documents(self) -> dict[str, bytes]:
-        """All ``zarr.json`` of the group by their paths; the first holds the others as consolidated metadata."""
+        """All ``zarr.json`` of the group by their paths; the first contains the others as consolidated metadata."""
         nodes = {path: group_document(attributes) for path, attributes in self.groups.items() if path}
         nodes |= {path: array.document for path, array in self.arrays.items()}
         root = group_document(self.groups[""], nodes)

@@ -66,7 +66,7 @@ async def static(request: Request) -> Response:
     name = request.path_params["path"]
     data = _STATIC.files.get(name)
     if data is None:
-        return refusal(404, "not-found", "there is nothing of this name")
+        return refusal(404, "not-found", "there is nothing with this name")
     media = {".js": "text/javascript", ".css": "text/css"}.get(Path(name).suffix) or mimetypes.guess_type(name)[0]
     return body(request, data, media or "application/octet-stream", etag(name, data))
 

@@ -29,7 +29,7 @@ __all__ = ["ByteReader", "ByteStream", "LocalBytes", "closed_on_error", "noted"]
 
 _KEPT: dict[int, mmap.mmap] = {}
 """The latest memory maps, by the descriptors of their files: a new map would fault all its pages again."""
-_MOST_KEPT = 4  # each holds a descriptor of its own
+_MOST_KEPT = 4  # each uses a file descriptor
 _MOST_SHARED = 2**22  # bytes of a window up to which it is in one of these, where its pages can be given back
 _GIVES_BACK = hasattr(mmap, "MADV_DONTNEED")  # not on Windows
 _MOST_RESIDENT = 2**29  # bytes of mapped files in memory, which count as memory of the process, e.g. of a dask worker

@@ -1,4 +1,4 @@
-"""A small pool of open files per process, so that chunk tasks hold names and not descriptors.
+"""A small pool of open files per process, so that chunk tasks contain names and not descriptors.
 
 A handle is the object that a driver's ``open`` returns. Tasks lease it by key. The pool opens it on first use, shares
 it between threads, closes the least recently used handles, and is empty in a forked child. It drops a handle when the

@@ -85,7 +85,7 @@ class LocalStaging(Staging):
                 )
 
     def _occupy(self) -> None:
-        """Take the first folder that no living writer holds, and empty the folders of other dead writers."""
+        """Take the first folder that no living writer uses, and empty the folders of other dead writers."""
         slot = 0
         while self._lock is None:
             path = staging_folder(self.target, slot)

@@ -46,7 +46,7 @@ def _patiently(call: Callable[[str, str], None], source: str, target: str) -> No
                 raise
             if time.monotonic() > end:
                 raise PermissionError(exc.errno, _REFUSED, source, exc.winerror, target) from exc  # type: ignore[attr-defined]
-        POOL.close_idle()  # one of them may be what holds the file
+        POOL.close_idle()  # one of them may keep the file open
         time.sleep(0.01)
 
 

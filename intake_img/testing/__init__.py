@@ -30,7 +30,7 @@ The laws, each a test of `DriverLaws`:
 - private: `Format.public_header` contains no names of people and no paths from any part of the header;
 - fails well: truncated, damaged, empty and foreign files raise an error of `intake_img.errors`, or are read correctly;
 - streams: an image larger than its memory limit is written, opened and read plane by plane (some seconds);
-- small graphs: not more tasks than chunks, and tasks hold names instead of data.
+- small graphs: not more tasks than chunks, and tasks contain names instead of data.
 """
 
 from __future__ import annotations

@@ -454,7 +454,7 @@ class DriverLaws:
                 assert PERSON not in text, f"names of people are shown: {text[:2000]}"
 
     def test_graph_is_small(self, driver: type[FormatSource], subjects: list[Subject]) -> None:
-        """A chunk has one or two tasks, which hold names instead of data."""
+        """A chunk has one or two tasks, which contain names instead of data."""
         for subject in subjects:
             with about(subject):
                 for chunks in ("auto", 3):

@@ -87,7 +87,7 @@ def _written(folder: Path, extension: str, standard: dict[str, xr.Dataset]) -> S
             continue
         except Exception:  # the law on what is kept or refused says more of it
             return None
-        if files[0] == path:  # one file holds it
+        if files[0] == path:  # one file contains it
             return Subject(path, standard[name], True)
     return None
 

@@ -260,7 +260,7 @@ def measured(row: Row, rounds: int, clock: Callable[[], float]) -> dict[str, Any
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", help="words that the names of rows hold; by default all rows")
+    parser.add_argument("rows", nargs="*", help="words that the names of rows contain; by default all rows")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--save", type=Path)
     parser.add_argument("--against", type=Path)

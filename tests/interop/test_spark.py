@@ -209,7 +209,7 @@ def test_keys_are_sorted_and_kept(sc):
     ("records", "arguments", "error", "said"),
     [
         ([], {}, ValueError, "no record"),
-        ([(0, (4, 5)), (1, (4, 6))], {}, FormatError, "alike"),
+        ([(0, (4, 5)), (1, (4, 6))], {}, FormatError, "same shape"),
         ([(0, (4, 5)), (0, (4, 5))], {}, FormatError, "twice"),
         ([((0, 0), (4, 5)), ((1, 1), (4, 5))], {}, FormatError, "2 are missing"),
         ([((0, 0), (4, 5)), (1, (4, 5))], {}, FormatError, "different lengths"),

@@ -34,7 +34,7 @@ def check(blobs: pd.DataFrame, spatial: tuple[str, ...] = (), lead: tuple[str, .
         )
     for axis in spatial:
         if blobs[axis].dtype.kind not in "iuf" and len(blobs):
-            raise TypeError(f"the column {axis!r} of blobs holds {blobs[axis].dtype}: expected numbers")
+            raise TypeError(f"the column {axis!r} of blobs contains {blobs[axis].dtype}: expected numbers")
     if "blob_id" not in blobs:
         return blobs.assign(blob_id=np.arange(len(blobs)))
     if blobs["blob_id"].duplicated().any():
@@ -116,7 +116,7 @@ def _offsets(scene: ChannelImage, blobs: pd.DataFrame, footprint: Any) -> list[n
             raise ValueError("footprint='radius' needs a column 'radius' of the blobs")
         spacing = np.array([scene.spacing(a) for a in scene.spatial])
         if not (blobs["radius"].to_numpy(float) >= 0).all():
-            raise ValueError("the column 'radius' of blobs holds negative or undefined lengths")
+            raise ValueError("the column 'radius' of blobs contains negative or undefined lengths")
         radii, index = np.unique(blobs["radius"].to_numpy(float), return_inverse=True)
         balls = [kernel.ball(r / spacing) for r in radii]
         return [balls[k] for k in index]

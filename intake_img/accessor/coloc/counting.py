@@ -14,7 +14,7 @@ next."""
 
 
 class TooManyPairs(Exception):
-    """There are more distinct pairs of values than a histogram holds, or values that do not fit into its keys.
+    """There are more distinct pairs of values than a histogram contains, or values that do not fit into its keys.
 
     A chunk never has more of them than the complete image, so the outcome does not depend on the chunks.
     """

@@ -198,7 +198,7 @@ def select(
         raise FileNotFoundError(f"there is no file {engine.url.database!r}")
     with engine.connect() as connection:
         if not sa.inspect(connection).has_table(table.name):
-            raise KeyError(f"there is no experiment {experiment!r}: the database holds no blobs yet")
+            raise KeyError(f"there is no experiment {experiment!r}: the database contains no blobs yet")
         found = connection.execute(
             sa.select(table.c.id, table.c.channels).where(table.c.name == experiment)
         ).one_or_none()

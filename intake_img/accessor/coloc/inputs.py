@@ -65,7 +65,7 @@ class ChannelImage:
             pairs = [pairs]
         for pair in pairs:
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise ValueError(f"pairs hold {pair!r}: expected pairs of channels, e.g. [('actin', 'DNA')]")
+                raise ValueError(f"pairs contain {pair!r}: expected pairs of channels, e.g. [('actin', 'DNA')]")
         return [(self.channel(a), self.channel(b)) for a, b in pairs]
 
     def spacing(self, axis: str) -> float:
@@ -176,7 +176,7 @@ class ChannelImage:
                 raise AxesError(f"{what} has {ndim} axes: expected {' or '.join(repr(''.join(d)) for d in dims)}")
             given = xr.DataArray(given, dims=named)
         if given.dtype.kind not in "biuf":
-            raise TypeError(f"{what} holds {given.dtype}: expected numbers or bool")
+            raise TypeError(f"{what} contains {given.dtype}: expected numbers or bool")
         if alien := [str(d) for d in given.dims if d not in self.lead + self.spatial]:
             raise AxesError(f"{what} has the axis {alien[0]!r}, expected only {''.join(self.lead + self.spatial)!r}")
         return aligned(what, given, self.image)

@@ -269,7 +269,7 @@ def _groups(blobs: pd.DataFrame, kept: list[str]) -> Iterator[tuple[tuple[Any, .
 
 def _finite(blobs: pd.DataFrame, spatial: tuple[str, ...]) -> None:
     if not np.isfinite(blobs[list(spatial)].to_numpy(float)).all():
-        raise ValueError("blobs hold positions that are not finite: leave them out first")
+        raise ValueError("blobs contain positions that are not finite: leave them out first")
 
 
 def _pairs(one: pd.DataFrame, two: pd.DataFrame, scene: ChannelImage, work: _Work) -> dict[str, Any]:

@@ -248,7 +248,7 @@ class _Fusion:
     def __init__(self, array: Any) -> None:
         from dask import core
 
-        self.here = on_this_machine()  # a cluster may hold results that are not tasks of the graph
+        self.here = on_this_machine()  # a cluster may contain results that are not tasks of the graph
         self.tasks = dict(array.__dask_graph__())
         self.needs, self.users = core.get_deps(self.tasks)
 

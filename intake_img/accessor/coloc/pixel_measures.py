@@ -3,7 +3,7 @@ Dataset.
 
 Integers of up to 16 bits (and wider integers of a small enough range) are counted into joint histograms, from which all
 measures are computed. Small numbers of float pixels are kept in memory. For many floats, and for integers with more
-pairs of values than a histogram can hold, sums are exact, and ranks and automatic thresholds come from a histogram of
+pairs of values than a histogram can store, sums are exact, and ranks and automatic thresholds come from a histogram of
 equal bins. The attributes of the result name the method.
 """
 
@@ -34,7 +34,7 @@ __all__ = ["histogram", "measure"]
 FEW_PIXELS = 2**23
 """Floats of at most so many pixels at a position are ranked exactly."""
 MOST_PAIRS = 2**23
-"""A joint histogram holds at most so many distinct pairs of grey values (and labels), unless all lie within
+"""A joint histogram contains at most so many distinct pairs of grey values (and labels), unless all lie within
 `joint.ROOM` cells."""
 
 

@@ -27,7 +27,7 @@ AUTOMATIC = {
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, validated; small, since every task holds it.
+    """What to measure, validated; small, since every task contains it.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ def spread(
 def _shared(client: Any, objects: Sequence[Any]) -> list[Any]:
     """Return futures of objects that all workers have.
 
-    They are results of tasks, not scattered: if the workers that hold them die, the scheduler makes them again.
+    They are results of tasks, not scattered: if the workers that contain them die, the scheduler makes them again.
     """
     with quiet():  # that the graph is large: a model may be, and it is sent once
         futures = [client.submit(_same, value, pure=False) for value in objects]

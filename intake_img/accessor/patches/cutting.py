@@ -104,7 +104,7 @@ class Reading:
             lengths = np.unique(boxes[0][1] - boxes[0][0], axis=0)  # type: ignore[index]
             if len(lengths) > 1:
                 raise ValueError(
-                    f"patches of {len(lengths)} different shapes (edge='partial') do not go into one array: read them "
+                    f"patches of {len(lengths)} different shapes (edge='partial') do not fit into one array: read them "
                     "one by one (p[k]), in batches (p.batches groups equal shapes), or use edge='pad'"
                 )
             shape = (*shape[: len(first.kept)], *lengths[0].tolist())

@@ -79,7 +79,7 @@ def _one_shape(patches: Any) -> None:
     shape = patches.plan.shape
     if len(shape) and (shape != shape[0]).any():
         raise ValueError(
-            "patches of different shapes (edge='partial') do not go into a Zarr array: use edge='pad' or 'shift'"
+            "patches of different shapes (edge='partial') do not fit into a Zarr array: use edge='pad' or 'shift'"
         )
 
 

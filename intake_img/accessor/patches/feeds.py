@@ -49,9 +49,7 @@ class Given:
         self.kept = {a: sizes[a] for a in layer.kept}
         self.array = arrays if hasattr(arrays, "shape") and hasattr(arrays, "dtype") else None
         if self.array is not None and len(self.array) != len(which):
-            raise ValueError(
-                f"arrays holds {len(self.array)} predictions, expected one for each of {len(which)} patches"
-            )
+            raise ValueError(f"arrays has {len(self.array)} predictions, expected one for each of {len(which)} patches")
         self.batches = None if self.array is not None else iter(arrays)
 
     def first(self) -> Batch:
@@ -78,10 +76,10 @@ class Given:
             ids = self.which[at : at + len(values)]
             at += len(values)
             if len(ids) != len(values):
-                raise ValueError(f"arrays hold more predictions than the {len(self.which)} patches")
+                raise ValueError(f"arrays contain more predictions than the {len(self.which)} patches")
             yield ids, check(ids, values)
         if at != len(self.which):
-            raise ValueError(f"arrays hold {at} predictions, expected one for each of {len(self.which)} patches")
+            raise ValueError(f"arrays contain {at} predictions, expected one for each of {len(self.which)} patches")
 
 
 def _rows_key(rows: np.ndarray) -> Any:

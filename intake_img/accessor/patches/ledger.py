@@ -158,7 +158,7 @@ class Ledger:
         if differ:
             said = "; ".join(f"{k}: there {_shown(other.get(k))}, now {_shown(self.facts.get(k))}" for k in differ)
             raise ValueError(
-                f"{where} holds another result, which resume=True cannot continue ({said}). Give the same patches, "
+                f"{where} contains another result, which resume=True cannot continue ({said}). Give the same patches, "
                 "model and options, pass overwrite=True without resume to start again, or choose another store"
             )
 

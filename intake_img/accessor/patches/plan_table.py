@@ -74,7 +74,7 @@ def _column(table: pd.DataFrame, names: Sequence[str], default: int | None, what
         if name in table.columns:
             values = np.asarray(table[name], np.float64)
             if not np.isfinite(values).all():
-                raise ValueError(f"the column {name!r} of the table holds values that are missing or not finite")
+                raise ValueError(f"the column {name!r} of the table contains values that are missing or not finite")
             return values
     if default is None:
         raise AxesError(

@@ -1,7 +1,7 @@
 """Running a model over patches: reading a window ahead, predicting in batches, writing blocks meanwhile.
 
 A patch is read once and predicted once, for any number of blocks that it touches;
-`intake_img.accessor.patches.stitch.Assembly` keeps predictions that wait for other patches. The memory holds at most
+`intake_img.accessor.patches.stitch.Assembly` keeps predictions that wait for other patches. In memory are at most
 two windows of patches, the waiting predictions (up to a limit, beyond it in files), and a few blocks that are being
 written.
 """

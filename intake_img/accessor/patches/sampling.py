@@ -395,7 +395,7 @@ class _Map:
         if weights.dtype.kind == "b":
             weights = weights.view(np.uint8)
         if weights.dtype.kind == "f" and (not np.isfinite(weights).all() or (weights < 0).any()):
-            raise ValueError(f"the map {self.layer.name!r} holds negative or not finite weights")
+            raise ValueError(f"the map {self.layer.name!r} contains negative or not finite weights")
         if self.ends:
             weights = (self.values * self.share()).ravel()
         self.cumulated = np.cumsum(weights, dtype=np.float64)
@@ -434,7 +434,7 @@ def _balance(rule: SamplingRule, maps: Sequence[_Map]) -> None:
     shares = {k: 1.0 for k in counts if k > 0} if rule.balance is None else dict(rule.balance)
     if absent := [k for k in shares if k not in counts]:
         raise ValueError(
-            f"balance names the label {absent[0]!r}, which the images do not hold; they hold "
+            f"balance names the label {absent[0]!r}, which the images do not contain; they have "
             f"{', '.join(map(str, sorted(counts)[:20]))}"
         )
     for m in maps:

@@ -257,7 +257,7 @@ def _looked_up(
 
 
 def _summary(part: ChunkLabels) -> ChunkLabels:
-    return replace(part, labels=part.labels[:0].copy(), out=None)  # a view would hold the labels
+    return replace(part, labels=part.labels[:0].copy(), out=None)  # a view would keep the labels in memory
 
 
 def _looked_up_whole(

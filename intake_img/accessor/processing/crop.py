@@ -78,7 +78,8 @@ def window(array: xr.DataArray | xr.Dataset, axis: str, limits: tuple[Any, Any],
     if not inside.size:
         reach = f"{centres.min() if n else 0:g} to {centres.max() if n else 0:g}"
         raise ValueError(
-            f"the region (crd=, region=) {axis!r}: {limits!r} holds no pixel: their centres lie from {reach} ({system})"
+            f"the region (crd=, region=) {axis!r}: {limits!r} contains no pixel: their centres lie from {reach} "
+            f"({system})"
         )
     if inside[-1] - inside[0] + 1 != inside.size:
         raise ValueError(f"region[{axis!r}]={limits!r} is not one range of pixels: the coordinate is not sorted")

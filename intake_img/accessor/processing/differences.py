@@ -78,7 +78,7 @@ def _as_integer(val: Any) -> Any:
     if not isinstance(val, int) or isinstance(val, bool):
         return None
     if not -(2**63) <= val < 2**64:
-        raise OverflowError(f"val={val}: expected an integer that int64 or uint64 holds")
+        raise OverflowError(f"val={val}: expected an integer that fits into int64 or uint64")
     return np.uint64(val) if val >= 2**63 else np.int64(val)
 
 

@@ -90,7 +90,7 @@ class Exports:
             If the folder is not empty and `overwrite` is False; or if a file of that name exists that no such call
             wrote. Nothing is written then.
         CannotWriteError
-            If the format cannot hold an image.
+            If the format cannot store an image.
 
         See Also
         --------
@@ -125,7 +125,7 @@ class Exports:
         """Write one PNG file for each image: ``image-00000.png``, ...
 
         Masks and data of 8 and 16 bits are written unchanged. Other types need a range, one for the complete series:
-        ``round((value - vmin) / (vmax - vmin) * (2**bits - 1))``, clipped, NaN as 0. A file holds one plane, grey or of
+        ``round((value - vmin) / (vmax - vmin) * (2**bits - 1))``, clipped, NaN as 0. A file has one plane, grey or of
         3 channels (or 2 or 4 that are named as colours with transparency).
 
         Parameters
@@ -316,8 +316,8 @@ def _stretched(series: _Series, vmin: Any, vmax: Any, scale: str | None, bits: i
             raise ValueError(f"bits={bits} is the depth of stretched images: it needs vmin= and vmax=, or scale=")
         if dtype not in (np.dtype(bool), np.dtype(np.uint8), np.dtype(np.uint16)):
             raise CannotWriteError(
-                f"PNG holds bool, uint8 and uint16, and the image is {dtype}: pass the range to show, vmin= and vmax=, "
-                "or scale='minmax'; to_tif and to_binary keep the values"
+                f"PNG stores bool, uint8 and uint16, and the image is {dtype}: pass the range to show, vmin= and "
+                "vmax=, or scale='minmax'; to_tif and to_binary keep the values"
             )
         return series
     if dtype.kind == "c":

@@ -188,7 +188,7 @@ def _shaped(name: str, values: Any, axes: Sequence[str], dtype: Any) -> np.ndarr
         array = np.empty(0)
     if array.ndim != len(axes) or not array.size:
         raise ValueError(
-            f"{name} has shape {array.shape} and holds {np.asarray(values).dtype if array.size else 'no numbers'}: "
+            f"{name} has shape {array.shape} and contains {np.asarray(values).dtype if array.size else 'no numbers'}: "
             f"expected numbers with one axis for each of {', '.join(map(repr, axes))} "
             "(choose the axes with dims=, e.g. dims='yx')"
         )
@@ -218,8 +218,6 @@ def _checked(name: str, dtype: np.dtype, output: np.dtype) -> None:
 def _least(data: Any, depth: Mapping[int, tuple[int, int]]) -> dict[int, int]:
     """Return the length of chunks for a large window, such that the halo is a small share."""
     large = {k: sum(d) for k, d in depth.items() if sum(d) >= LARGE}
-    if not large:
-        return {}
     rest = math.prod(max(c, default=1) for k, c in enumerate(data.chunks) if k not in large) * data.dtype.itemsize
     for times in (4, 3, 2, 1):
         if rest * math.prod((times + 1) * n for n in large.values()) <= ROOM:

@@ -127,7 +127,7 @@ class Geometry:
         spacing : float, str, quantity, sequence or mapping
             Or the new distance of pixels: in the common unit of the image, that of ``x``, or with its own unit.
         order : int
-            Order of the spline, 0 to 5. Labels are resampled with order 0, and so is bool, unless `output_dtype` holds
+            Order of the spline, 0 to 5. Labels are resampled with order 0, and so is bool, unless `output_dtype` has
             fractions.
         anti_aliasing : bool, optional
             Smooth before downsampling; by default if an axis shrinks and `order` is not 0.

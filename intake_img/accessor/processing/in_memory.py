@@ -157,7 +157,7 @@ def assembled(
 
 def each(func: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     """Return what a function makes of each of some items, in threads."""
-    workers = min(_workers(), len(items)) if len(items) > 1 else 1
+    workers = min(_workers(), len(items))
     if workers <= 1:
         return [func(item) for item in items]
     with ThreadPoolExecutor(workers, "intake_img-compute") as pool:
@@ -208,7 +208,7 @@ def mapped_blocks(
 
 
 def strips(array: np.ndarray, axes: Sequence[int], most: int) -> list[tuple[slice, ...]]:
-    """Cut an array into strips that hold `axes` completely and lie together in memory.
+    """Cut an array into strips that contain `axes` completely and lie together in memory.
 
     Parameters
     ----------

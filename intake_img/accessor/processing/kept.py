@@ -20,7 +20,7 @@ __all__ = ["kept"]
 def kept(values: np.ndarray, dtype: Any) -> np.ndarray:
     """Return values, which the caller gives away, in another type; if there is no room, in an array in a file.
 
-    All such arrays that this process uses hold at most an eighth of the memory of the machine. Further ones are in
+    All such arrays that this process uses take at most an eighth of the memory of the machine. Further ones are in
     dask's ``temporary-directory``, by default the folder for temporary files.
     """
     if values.dtype == dtype and values.base is None and _KEPT.takes(values):

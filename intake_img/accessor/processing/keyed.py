@@ -95,7 +95,7 @@ def table(
     options = [({}, given)] if flat else _spread(array, given, order, axes, "fn_kwargs", None)
     for _, f in funcs:
         if not callable(f):
-            raise TypeError(f"func holds {f!r} ({type(f).__name__}): expected functions")
+            raise TypeError(f"func contains {f!r} ({type(f).__name__}): expected functions")
     for _, k in options:
         if bad := [name for name in k if not isinstance(name, str)]:
             raise ValueError(_unknown_key(array, bad[0], axes, "fn_kwargs"))

@@ -34,7 +34,7 @@ def fill_of(array: xr.DataArray, fill: Any) -> Any:
         return array.dtype.type(given)
     info = (0, 1) if array.dtype.kind == "b" else (np.iinfo(array.dtype).min, np.iinfo(array.dtype).max)
     if given != given or given != int(given) or not info[0] <= given <= info[1]:
-        raise ValueError(f"fill={fill!r}: the image is of {array.dtype}, which cannot hold it")
+        raise ValueError(f"fill={fill!r}: the image is of {array.dtype}, which cannot store it")
     return array.dtype.type(int(given))
 
 
@@ -47,7 +47,7 @@ def shifts_in_pixels(shifts: Any, array: xr.DataArray) -> xr.DataArray:
         raise ValueError("shifts do not say their unit: set shifts.attrs['units'] to 'px' or a unit of length")
     if not np.isfinite(shifts.values).all():
         raise ValueError(
-            "shifts hold NaN, as of images of one value: fill them first, as by shifts.fillna(0) or interpolate_na"
+            "shifts contain NaN, as of images of one value: fill them first, as by shifts.fillna(0) or interpolate_na"
         )
     if unit == PIXEL:
         return shifts

@@ -42,9 +42,6 @@ __all__ = ["Reductions"]
 STRIP = 2**19
 """Pixels of an array in memory that xarray reduces at a time, so that most of their copies stay in the cache."""
 
-PROJECTED = 2**21
-"""Pixels of an array in memory of which one thread finds the greatest and the least values at a time."""
-
 _BY_NUMPY = Overlapping(lambda: xr.set_options(use_bottleneck=False))
 """The setting is one of the process."""
 
@@ -246,7 +243,7 @@ class Reductions:
         Raises
         ------
         OverflowError
-            On computing, if int64 cannot hold a difference of 64-bit integers; or immediately, if `val` is an integer
+            On computing, if int64 cannot represent a difference of 64-bit integers; or immediately, if `val` is one
             that neither int64 nor uint64 can hold.
         """
         return each_image(self._obj, lambda array: difference(array, val))
@@ -302,7 +299,7 @@ def _between(data: np.ndarray, axis: int, wide: np.dtype) -> np.ndarray:
         else:
             out[target] = checked_sum(high.astype(wide), low.astype(wide))
 
-    each(fill, strips(data, [axis], PROJECTED))
+    each(fill, strips(data, [axis], STRIP))
     return out
 
 

@@ -128,7 +128,7 @@ class _Resize:
     def _check(image: np.ndarray) -> None:
         if beyond_floats(image):
             raise OverflowError(
-                f"rescale: the image has {image.dtype} beyond 2**53, which interpolation in float64 does not hold; "
+                f"rescale: the image has {image.dtype} beyond 2**53, which float64 cannot represent; "
                 "expected smaller numbers, order=0, or floats: image.astype(float)"
             )
 

@@ -425,7 +425,7 @@ def _series_mapped(
     data = _of_series(array, chunked(array), axis, block_size, "block_size")
     if value_size is None or dtype is None:
         if not array.size:
-            raise ValueError("there is no series to find out from: give value_size= and dtype=")
+            raise ValueError("there is no series to infer the result from: give value_size= and dtype=")
         series = array[tuple(slice(None) if k == place else 0 for k in range(array.ndim))]
         one = np.array(series.values if is_held(array) else lazy(series).compute())
         found = np.asarray(func(one))

@@ -137,7 +137,7 @@ def parse_axes(axes: str, shape: Sequence[int] | None, what: str) -> tuple[str, 
         raise TypeError(f"axes={axes!r}: expected a text such as 'TCYX', made of the letters {_KNOWN}")
     letters = axes.upper().replace("I", "S")
     if unknown := [a for a in letters if a not in _KNOWN]:
-        raise AxesError(f"axes={axes!r} hold {unknown[0]!r}: allowed are {', '.join(_KNOWN)} (S: samples, also i)")
+        raise AxesError(f"axes={axes!r} contain {unknown[0]!r}: allowed are {', '.join(_KNOWN)} (S: samples, also i)")
     if repeated := [a for a in letters if letters.count(a) > 1]:
         raise AxesError(f"axes={axes!r} repeat {repeated[0]!r}: each axis may occur once")
     if missing := [a for a in "YX" if a not in letters]:

@@ -122,7 +122,7 @@ class FileStack(ImageStack):
     Parameters
     ----------
     path : str or os.PathLike
-        Path or URL; ``file@1`` is scene 1 of a file that holds several.
+        Path or URL; ``file@1`` is scene 1 of a file that contains several.
     axes : str, optional
         Axes of the file, of the letters STCZYX; by default the axes that the file states.
     scene : int or str, optional

@@ -1,7 +1,7 @@
 """ImageXpress: the folder of a ``.HTD`` file, which describes the planned acquisition, not the existing files.
 
 The text is quoted CSV in Windows-1252. Images are named ``<plate>_<well>[_s<site>][_w<wavelength>].tif``, in
-``TimePoint_<n>`` and ``ZStep_<n>`` if there are several; ``ZStep_0`` holds projections, files with ``_thumb`` are
+``TimePoint_<n>`` and ``ZStep_<n>`` if there are several; ``ZStep_0`` contains projections, files with ``_thumb`` are
 thumbnails: both are left out. A sequence of hexadecimal digits may follow. The spacing is in the files (MetaSeries).
 """
 
@@ -95,4 +95,4 @@ def _compare(table: PlateTable, plan: Mapping[str, int]) -> None:
         if 0 < len(table.numbers(a)) < plan[key]
     ]
     if less:
-        warn(f"{table.index} plans more than its folder holds: {' and '.join(less)} are there")
+        warn(f"{table.index} plans more than its folder contains: {' and '.join(less)} are there")

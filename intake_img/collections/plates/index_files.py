@@ -27,7 +27,7 @@ _READERS: tuple[tuple[tuple[str, ...], str], ...] = (
 """Names of indices in lower case, or how they end (``.htd``), and the module that reads them; the first that fits is
 taken."""
 _BELOW = ("Images", "data")
-"""Folders of images that lie beside an index, or hold it."""
+"""Folders of images that lie beside an index, or contain it."""
 
 
 _EVERY = tuple(name for names, _ in _READERS for name in names)

@@ -87,7 +87,7 @@ def _summary(file: File) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as exc:
         raise FormatError(f"{file} is damaged: its summary is not JSON ({exc})") from exc
     if not isinstance(found, dict) or not isinstance(found.get("ChNames") or [], list):
-        raise FormatError(f"{file} holds no summary of Micro-Manager")
+        raise FormatError(f"{file} contains no summary of Micro-Manager")
     return found
 
 

@@ -19,7 +19,7 @@ __all__ = ["add_commands"]
 def add_commands(commands: Any) -> None:
     """Add ``scan``, ``validate``, ``list`` and ``search``."""
     parser = command(commands, "scan", _scan, "find the images in a folder and write a catalog of them")
-    parser.add_argument("folder", metavar="FOLDER", help="folder or URL that holds images")
+    parser.add_argument("folder", metavar="FOLDER", help="folder or URL that contains images")
     parser.add_argument(
         "-o",
         "--output",

@@ -115,7 +115,7 @@ def _writer(target: str, arguments: argparse.Namespace) -> Any:
         listed = ", ".join(known) or "none of its own"
         raise UsageError(f"--option {unknown[0]}: the writer of {writer.title} has {listed}")
     if arguments.pyramid and "pyramid" not in known:
-        raise UsageError(f"--pyramid: {writer.title} holds no pyramids; OME-Zarr and OME-TIFF do")
+        raise UsageError(f"--pyramid: {writer.title} cannot store pyramids; OME-Zarr and OME-TIFF do")
     return writer
 
 
@@ -160,7 +160,7 @@ def _note_scenes(item: NamedImage, source: Any, ds: Any) -> None:
     names = ds.attrs.get("scenes", ())
     if len(names) > 1 and getattr(source, "scene", None) is None:
         listed = ", ".join(map(repr, names[:4])) + (", ..." if len(names) > 4 else "")
-        note = f"{item.name} holds {len(names)} images ({listed}), the first is converted: name others as FILE@SCENE"
+        note = f"{item.name} contains {len(names)} images ({listed}), the first is converted: name others as FILE@SCENE"
         print(f"intake-img: {printable(note, 5000)}", file=sys.stderr)
 
 

@@ -54,7 +54,7 @@ class _BdvHandle(Handle):
         self.factors = {s.number: self.views.factors(s.number) for s in self.spim.setups}
         self.setups = [s for s in self.spim.setups if any((t, s.number) in present for t in self.spim.times)]
         if not self.setups:
-            raise FormatError(f"{self.views.file}: it holds pixels of none of the setups")
+            raise FormatError(f"{self.views.file}: it contains pixels of none of the setups")
         shapes = [self._first(s.number, 0).shape for s in self.setups]
         others = [{k: v for k, v in s.attributes.items() if k != "channel"} for s in self.setups]
         names = {s.attributes.get("channel") for s in self.setups}

@@ -69,7 +69,7 @@ class N5Views:
         """Return the array of a path."""
         attributes = self.attributes(path)
         if not is_dataset(attributes):
-            raise FormatError(f"{self.file} holds no N5 dataset {path!r}: its attributes are missing or damaged")
+            raise FormatError(f"{self.file} contains no N5 dataset {path!r}: its attributes are missing or damaged")
         return N5Dataset(self._at(path), attributes)
 
     def attributes(self, path: str) -> dict[str, Any]:

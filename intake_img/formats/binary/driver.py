@@ -36,7 +36,7 @@ class _BinaryHandle(Handle):
         facts = agreed(file, self.conf, options)
         if facts["shape"] is None:
             raise FormatError(
-                f"{file}: flat binary files do not tell their shape: pass shape=, or put {options.conf} beside it"
+                f"{file}: flat binary files do not store their shape: pass shape=, or put {options.conf} beside it"
             )
         shape, dtype = tuple(int(n) for n in facts["shape"]), np.dtype(facts["dtype"] or "int16")
         if not shape or any(n < 0 for n in shape) or dtype.kind not in "biufc":
@@ -109,7 +109,7 @@ class Binary(Format):
         """
         none_of(compress, "flat binary files are not compressed; .npz and .zarr are")
         if not image.only.axes:
-            raise CannotWriteError("flat binary files hold arrays, the image is one number: save as .zarr")
+            raise CannotWriteError("flat binary files store arrays, the image is one number: save as .zarr")
         with open(path, "wb") as stream:
             write_planes(stream, image.only.pixels, progress)
 

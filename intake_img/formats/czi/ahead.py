@@ -59,7 +59,7 @@ class Fetched:
 
 
 def span_of(handle: CziHandle, k: int, window: Region) -> Span | None:
-    """Return the range that holds a subblock; None if it is in the cache, or little of it is wanted."""
+    """Return the range that contains a subblock; None if it is in the cache, or little of it is wanted."""
     dtype, shape = handle.stored(k)
     compressed = bool(handle.index.compression[k])
     rows = window[0].stop - window[0].start

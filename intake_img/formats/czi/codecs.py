@@ -14,7 +14,7 @@ __all__ = ["decoded"]
 def decoded(
     data: bytes, compression: int, dtype: np.dtype, shape: tuple[int, ...], out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the array that `data` hold; it is `out` where that could be filled at no cost."""
+    """Return the array that `data` contain; it is `out` where that could be filled at no cost."""
     count = math.prod(shape)
     if compression in (5, 6):
         skip, packed = _zstd1_header(data) if compression == 6 else (0, False)
@@ -34,7 +34,7 @@ def decoded(
     else:
         array = np.frombuffer(imagecodecs.lzw_decode(data), dtype)[:count].reshape(shape)
     if array.dtype != dtype or array.size != count:
-        raise FormatError(f"a tile holds {array.dtype} {array.shape}, where the directory states {dtype} {shape}")
+        raise FormatError(f"a tile contains {array.dtype} {array.shape}, where the directory states {dtype} {shape}")
     array = array.reshape(shape)
     if compression in (1, 4) and array.ndim == 3:
         return array[..., ::-1]  # these decode to RGB

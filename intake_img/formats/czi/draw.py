@@ -95,7 +95,7 @@ def _payloads(
             dtype, shape = handle.stored(k)
             row = math.prod(shape[1:]) * dtype.itemsize
             if size < row * shape[0]:
-                raise FormatError(f"a subblock holds {size} of {row * shape[0]} bytes: it is damaged")
+                raise FormatError(f"a subblock contains {size} of {row * shape[0]} bytes: it is damaged")
             places.append(None if handle.source.file.local else (offset + rows.start * row, _span(rows) * row))
         else:
             places.append(None if k in handle.shelf else (offset, size))

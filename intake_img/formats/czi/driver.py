@@ -27,7 +27,7 @@ class Czi(Format):
 
     Axes are the dimensions that the file's subblocks name, in its own order, also those of length 1: ``t c z y x``, and
     phase ``h``, view ``v``, block ``b``, rotation ``r``, illumination ``u``. Colour samples become ``c`` (R, G, B), or
-    ``s`` beside several channels. Channels of different pixel types are promoted to one that holds them all, grey ones
+    ``s`` beside several channels. Channels of different pixel types are promoted to one that has them all, grey ones
     beside colours to equal samples. Pixels that the file lacks are 0, and then there is a second variable,
     ``valid_mask``. Where a file has several scenes, the coordinates of each start at its place on the stage, in pixels
     of the file times the spacing.

@@ -85,7 +85,7 @@ def check_canvas(mosaic: Mosaic, file: File, names: Sequence[str]) -> None:
         shown = ", ".join(f"{n}: {name!r}" for n, name in enumerate(names[:20])) + (", …" if len(names) > 20 else "")
         raise SceneError(
             f"{file}: scene='canvas' would be {mosaic.height} x {mosaic.width} pixels a plane, of which "
-            f"{100 * mosaic.covered / area / mosaic.planes:.2g} % hold pixels; load the scenes one by one ({shown})"
+            f"{100 * mosaic.covered / area / mosaic.planes:.2g} % contain pixels; load the scenes one by one ({shown})"
         )
 
 

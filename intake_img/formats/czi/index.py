@@ -88,7 +88,7 @@ class Directory:
     raw, offsets : bytes, ndarray
         The entries themselves, and where each begins.
     held : ndarray of bool, optional
-        Which subblocks the file still holds, if some are lost.
+        Which subblocks the file still contains, if some are lost.
     """
 
     dims: tuple[str, ...]
@@ -175,7 +175,7 @@ class Directory:
         mine = np.ones(len(self), bool) if scene is None else (self.scene == scene) | (self.scene == ABSENT)
         full = np.flatnonzero(mine & self.at_level(0))
         if not len(full):
-            raise FormatError("the scene holds no subblock of full resolution")
+            raise FormatError("the scene contains no subblock of full resolution")
         chosen = full if level == 0 else np.flatnonzero(mine & self.at_level(level))
         if self.held is not None:
             chosen = chosen[self.held[chosen]]
@@ -275,7 +275,7 @@ class Mosaic:
 
     @cached_property
     def covered(self) -> int:
-        """Number of pixels that the tiles hold, at most: those that overlap are counted twice."""
+        """Number of pixels that the tiles contain, at most: those that overlap are counted twice."""
         return int(((self.bottom - self.top) * (self.right - self.left)).sum())
 
     def find(self, plane: int, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
@@ -412,7 +412,7 @@ def _check(columns: dict[str, tuple[np.ndarray, ...]], fixed: dict[str, np.ndarr
         if not ((size > 0) & (size <= _MOST_PIXELS) & (stored > 0) & (stored <= _MOST_PIXELS)).all():
             raise FormatError(f"a subblock is {int(size.min())} to {int(size.max())} pixels long along {k}: damaged")
     if thick := [k for k in planar if (columns[k][1] > 1).any()]:
-        raise FormatError(f"subblocks that hold several planes along {thick[0]!r} are not known")
+        raise FormatError(f"subblocks that contain several planes along {thick[0]!r} are not known")
     if "M" in columns:  # libCZI takes the largest number, too, for none
         columns["M"][0][columns["M"][0] == 2**31 - 1] = ABSENT
     if unknown := sorted(set(distinct(fixed["pixel_type"])) - set(PIXEL_TYPES)):

@@ -21,7 +21,7 @@ from intake_img.model.untrusted import xml_root
 __all__ = ["RECORD", "CziFacts", "parse_metadata", "without_record"]
 
 RECORD = "intake_img"
-"""Name of the custom attribute that holds `Image.record`."""
+"""Name of the custom attribute that contains `Image.record`."""
 _RECORD_TEXT = re.compile(rf'(<{RECORD} Type="String">).*?(</{RECORD}>)', re.DOTALL)
 _INSTRUMENT = ("Experiment", "HardwareSetting")
 _ARGB = re.compile(r"#(?:[0-9a-fA-F]{2})?([0-9a-fA-F]{6})$")

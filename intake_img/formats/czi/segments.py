@@ -33,7 +33,7 @@ _MOST_LOCAL, _MOST_REMOTE = 2**20, 1000  # segments of a file without a director
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds beside pixels.
+    """What a file contains beside pixels.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ class _Scan(NamedTuple):
 
 
 def contents_of(source: ByteReader) -> Contents:
-    """Return what a file holds, with a warning if some of it is lost.
+    """Return what a file contains, with a warning if some of it is lost.
 
     Raises
     ------
     FormatError
-        If it is not a CZI file, or holds no complete subblock.
+        If it is not a CZI file, or contains no complete subblock.
     """
     size = source.size
     if size < 112:
@@ -145,10 +145,10 @@ def _directory(source: ByteReader, found: dict[bytes, _Found]) -> tuple[Director
         return index, []
     count = int(np.count_nonzero(held))
     if source.file.local and len((scan := _scanned(source)).entries) > count:
-        why = FormatError("the directory points beyond the end, but not all of that is lost")
+        why = FormatError("the directory points beyond the end, but part of the data exists")
         return _rebuilt(source, found, why, scan)
     if not count:
-        raise FormatError(f"it holds none of its {len(index)} subblocks: it is truncated")
+        raise FormatError(f"it contains none of its {len(index)} subblocks: it is truncated")
     return (
         replace(index, held=held),
         [f"it was cut off: {count} of its {len(index)} subblocks are there, the pixels of others are 0 (valid_mask)"],

@@ -29,7 +29,7 @@ __all__ = ["WRITTEN_AXES", "write_czi"]
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _STRANGE = re.compile(rf"{_CONTROL.pattern}|[/,;\[\]\n]")
 _STORED = {"u1": "u1", "u2": "u2", "f4": "f4", "b1": "u1", "f2": "f4"}
-"""Dtypes that are written, and the pixel type that holds their values."""
+"""Dtypes that are written, and the pixel type that represents their values."""
 WRITTEN_AXES = "itczyxs"
 
 
@@ -86,7 +86,7 @@ def _plan(image: Image) -> _Plan:
     variable = image.only
     sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
     dtype = variable.pixels.dtype
-    instead = "save as .zarr, which holds any image"
+    instead = "save as .zarr, which stores any image"
     further = [a for a in sizes if a not in WRITTEN_AXES]  # the record alone keeps those of length 1
     if beyond := [a for a in further if sizes[a] > 1]:
         raise CannotWriteError(
@@ -94,11 +94,11 @@ def _plan(image: Image) -> _Plan:
             f"select one (.isel({beyond[0]}=0)), or {instead}"
         )
     if "y" not in sizes or "x" not in sizes:
-        raise CannotWriteError(f"a CZI file holds planes yx, the image has {''.join(sizes)!r}: {instead}")
+        raise CannotWriteError(f"a CZI file stores planes yx, the image has {''.join(sizes)!r}: {instead}")
     if 0 in sizes.values():
-        raise CannotWriteError(f"a CZI file holds no image of shape {variable.pixels.shape}: {instead}")
+        raise CannotWriteError(f"a CZI file cannot store an image of shape {variable.pixels.shape}: {instead}")
     if dtype.str[1:] not in _STORED:
-        raise CannotWriteError(f"CZI holds uint8, uint16 and float32, not {dtype}: convert it (.astype), or {instead}")
+        raise CannotWriteError(f"CZI stores uint8, uint16 and float32, not {dtype}: convert it (.astype), or {instead}")
     colour = None
     if "s" in sizes:
         colour = "s"
@@ -106,7 +106,7 @@ def _plan(image: Image) -> _Plan:
         colour = "c"
     if colour == "s" and (sizes["s"] != 3 or dtype.str[1:] not in ("u1", "u2")):
         raise CannotWriteError(
-            f"CZI holds colour as 3 samples of uint8 or uint16, not {sizes['s']} of {dtype}: {instead}"
+            f"CZI stores colour as 3 samples of uint8 or uint16, not {sizes['s']} of {dtype}: {instead}"
         )
     lead = (*further, *(a for a in "itcz" if a in sizes and a != colour))
     found = (*(["i"] if sizes.get("i", 1) > 1 else []), "t", "c", "z", "y", "x")  # as pylibCZIrw orders dimensions

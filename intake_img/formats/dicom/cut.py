@@ -40,12 +40,12 @@ class _Walk:
 
 
 def with_held_frames(header: DicomHeader, source: ByteReader) -> DicomHeader:
-    """Return the header with the number of frames that the file holds, and a warning if some are lost.
+    """Return the header with the number of frames that the file contains, and a warning if some are lost.
 
     Raises
     ------
     FormatError
-        If it holds none of several frames.
+        If it contains none of several frames.
     """
     stated = header.frames
     if stated < 2 or not header.holds_pixels or header.start is None:
@@ -61,7 +61,7 @@ def with_held_frames(header: DicomHeader, source: ByteReader) -> DicomHeader:
     if not held:
         raise FormatError(f"{header.file}: none of its {stated} frames is complete: it is truncated or damaged")
     others = "pixels of the others are 0 (valid_mask)" if "TotalPixelMatrixColumns" in header.item else "these are read"
-    warn(f"{header.file} was cut off: it holds {held} of {stated} frames; {others}")
+    warn(f"{header.file} was cut off: it contains {held} of {stated} frames; {others}")
     return replace(header, held=held, fragments=None if frames is None else tuple(tuple(f) for f in frames))
 
 

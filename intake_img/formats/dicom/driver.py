@@ -86,7 +86,7 @@ DicomSource = source_of(Dicom())
 
 
 def _is_folder(file: File) -> bool:
-    """Return whether a folder holds DICOM files: one of the first is one, or there is a DICOMDIR."""
+    """Return whether a folder contains DICOM files: one of the first is one, or there is a DICOMDIR."""
     if not file.local:
         return False
     try:

@@ -37,7 +37,7 @@ def files_in(folder: File) -> list[File]:
         folders[:] = sorted(folders) if deep else []
         found += [folder.at(os.path.join(base, n)) for n in sorted(names) if n != "DICOMDIR" and not n.startswith(".")]
         if len(found) > _MOST:
-            raise FormatError(f"{folder} holds more than {_MOST} files: name one series")
+            raise FormatError(f"{folder} contains more than {_MOST} files: name one series")
     return found
 
 
@@ -113,12 +113,12 @@ class DicomSeries:
 
 
 def series_in(handle: Handle, folder: File, scaled: bool, patient: bool) -> list[DicomSeries | tuple[str, DicomHeader]]:
-    """Return the series of a folder, and the files that hold several frames, by name.
+    """Return the series of a folder, and the files that contain several frames, by name.
 
     Raises
     ------
     FormatError
-        If no file holds an image.
+        If no file contains an image.
     """
     groups: dict[Any, list[DicomHeader]] = {}
     for file in files_in(folder):
@@ -136,7 +136,7 @@ def series_in(handle: Handle, folder: File, scaled: bool, patient: bool) -> list
         if header.holds_pixels and header.item.get("Rows"):
             groups.setdefault(_group(header), []).append(header)
     if not groups:
-        raise FormatError(f"{folder}: none of its DICOM files holds an image")
+        raise FormatError(f"{folder}: none of its DICOM files contains an image")
     found: list[DicomSeries | tuple[str, DicomHeader]] = []
     for headers in groups.values():
         if headers[0].frames > 1:
@@ -157,7 +157,7 @@ def _refuse_cut(file: File, head: bytes) -> None:
     begun = not head[:128].strip(b"\0") and MAGIC.startswith(head[128:].rstrip(b"\0"))
     if begun and ("." not in file.name or file.name.lower().endswith((".dcm", ".dicom"))):
         raise FormatError(
-            f"{file} ends or holds zeros before its first attribute: it is truncated; copy it again, or move it away"
+            f"{file} ends or contains zeros before its first attribute: it is truncated; copy it again, or move it away"
         )
 
 

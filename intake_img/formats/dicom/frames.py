@@ -44,7 +44,7 @@ class NativeFrames(StoredArray):
         need = math.prod(shape) * dtype.itemsize
         if need > length or self.offset + need > source.size:
             raise FormatError(
-                f"{header.file}: {shape[0]} frames of {shape[1:]} {dtype} need {need} bytes, but the file holds "
+                f"{header.file}: {shape[0]} frames of {shape[1:]} {dtype} need {need} bytes, but the file contains "
                 f"{min(length, source.size - self.offset)}: truncated or damaged"
             )
         bits, high = whole_number(header.item, "BitsStored"), whole_number(header.item, "HighBit")
@@ -54,7 +54,7 @@ class NativeFrames(StoredArray):
 
     def read_into(self, region: Region, out: np.ndarray) -> None:
         read_raw(self.source, self.offset, self.stored, self.shape, region, out)
-        if self.spare is not None:  # the bits beyond those stored may hold overlays
+        if self.spare is not None:  # the bits beyond those stored may contain overlays
             unused, low = self.spare
             np.left_shift(out, unused - low, out=out)
             np.right_shift(out, unused, out=out)
@@ -101,7 +101,7 @@ class DecodedFrames(PlaneArray):
         first, stop = number * size, (number + 1) * size
         if -(-stop // 8) > length:
             raise FormatError(
-                f"{self.header.file}: {length} bytes hold no {self.shape[0]} frames of {size} bits: damaged"
+                f"{self.header.file}: {length} bytes are too few for {self.shape[0]} frames of {size} bits: damaged"
             )
         data = self.source.ranges([offset + first // 8], [-(-stop // 8) - first // 8])[0]
         bits = np.unpackbits(np.frombuffer(data, "u1"), bitorder="little")
@@ -206,7 +206,7 @@ def frames_of(handle: Handle, source: ByteReader, header: DicomHeader) -> tuple[
     samples, frames = samples or 1, header.frames
     if not header.holds_pixels or min(rows, columns, samples, frames) < 1 or samples > 4:
         raise FormatError(
-            f"{header.file} ({header.kind or 'of no known kind'}) holds no image: {frames} frames of {rows} x "
+            f"{header.file} ({header.kind or 'of unknown kind'}) contains no image: {frames} frames of {rows} x "
             f"{columns} with {samples} samples"
         )
     bits, dtype = whole_number(header.item, "BitsAllocated"), _dtype(header)

@@ -137,7 +137,7 @@ def slice_of(number: int, groups: Sequence[Any]) -> Slice:
 def planes_of_dose(ds: Any, count: int) -> list[Slice]:
     """Return the planes of an RT dose (PS3.3, C.8.8.3.2); empty if their positions are unknown.
 
-    GridFrameOffsetVector holds distances from the first plane along the normal or, where its first value is the z of
+    GridFrameOffsetVector contains distances from the first plane along the normal or, where its first value is the z of
     the first plane, the z of each transverse plane.
     """
     offsets, first = numbers(ds.get("GridFrameOffsetVector"), count), slice_of(0, [ds])

@@ -48,17 +48,17 @@ def _arranged(image: Image) -> tuple[Pixels, str, bool]:
     """Return the pixels with y and x, or y, x and colours, last; the axes; and whether there are colours."""
     v = image.only
     if "y" not in v.axes or "x" not in v.axes:
-        raise CannotWriteError(f"DICOM holds planes of y and x, but the image has {''.join(v.axes)!r}")
+        raise CannotWriteError(f"DICOM stores planes of y and x, but the image has {''.join(v.axes)!r}")
     colour = image.channels in (list(RGB[:3]), ["R", "G", "B"]) and v.pixels.dtype == np.uint8 and "c" in v.axes
     last = ["y", "x", *(["c"] if colour else [])]
     order = [v.axes.index(a) for a in v.axes if a not in last] + [v.axes.index(a) for a in last]
     if v.pixels.dtype not in (np.dtype(t) for t in ("?", "u1", "u2", "i2")):
         raise CannotWriteError(
-            f"DICOM secondary captures hold bool, uint8, uint16 and int16, not {v.pixels.dtype}: convert it "
+            f"DICOM secondary captures store bool, uint8, uint16 and int16, not {v.pixels.dtype}: convert it "
             "(astype, ds.img.normalize), or save as .nii.gz, .nrrd or .ome.zarr"
         )
     if 0 in v.pixels.shape:
-        raise CannotWriteError(f"DICOM holds at least one pixel, but the image has the shape {v.pixels.shape}")
+        raise CannotWriteError(f"DICOM needs at least one pixel, but the image has the shape {v.pixels.shape}")
     pixels = v.pixels.transpose(order)
     if max(pixels.shape[order.index(v.axes.index(a))] for a in "yx") > _SIDE or pixels.nbytes > _MOST:
         raise CannotWriteError(

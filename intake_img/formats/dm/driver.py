@@ -70,7 +70,7 @@ class _DmHandle(Handle):
         self.order = root[ORDER]
         self.images = _images(root)
         if not self.images:
-            lost = "was cut off before the sizes of its image" if CUT in root else "holds no image"
+            lost = "was cut off before the sizes of its image" if CUT in root else "contains no image"
             raise FormatError(f"{file} {lost}: its tags are {', '.join(map(repr, root)) or 'none'}")
         if CUT in root:
             parts = [_held(found, self.source.size) for found in self.images]
@@ -115,7 +115,7 @@ class _DmHandle(Handle):
 
 
 def _held(found: _Found, size: int) -> tuple[_Found, str]:
-    """Return an image shortened along its outer axes to the planes that a file of `size` bytes holds, and a note."""
+    """Return an image shortened along its outer axes to the planes that a file of `size` bytes contains, and a note."""
     stored, sizes = found.stored, found.sizes
     held = (size - stored.offset) // stored.dtype.itemsize
     if held >= stored.count or len(sizes) < 3 or min(sizes) < 1 or stored.count != math.prod(sizes):
@@ -123,7 +123,7 @@ def _held(found: _Found, size: int) -> tuple[_Found, str]:
     plane, outer = sizes[0] * sizes[1], sizes[:1:-1]
     part = leading_part(outer, held // plane)
     shorter = replace(stored, count=plane * math.prod(part))
-    note = f"{'image ' + repr(found.name) if found.name else 'its image'} holds {part} of {outer} planes"
+    note = f"{'image ' + repr(found.name) if found.name else 'its image'} contains {part} of {outer} planes"
     return found._replace(sizes=(*sizes[:2], *part[::-1]), stored=shorter), note
 
 

@@ -212,7 +212,7 @@ def _is_group(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return tags as JSON holds them: a dict, or a list where names are missing or repeat."""
+    """Return tags as types of JSON: a dict, or a list where names are missing or repeat."""
     if value and _is_group(value):
         names = [name for name, _ in value]
         if all(names) and len(set(names)) == len(names):

@@ -59,7 +59,7 @@ def _groups(group: Any, path: str, depth: int) -> Iterator[str]:
 
 
 def _is_array(group: Any) -> bool:
-    """Whether a group says that it is an array, or image data, and has one of two axes or more."""
+    """Whether a group says that it is an array, or image data, and has one of at least two axes."""
     kind = attribute(group, "emd_group_type")
     known = text_of(kind) in ("array", "1") or (not isinstance(kind, (str, bytes)) and np.size(kind) == 1 and kind == 1)
     data = _inner(group, "data") if known else None

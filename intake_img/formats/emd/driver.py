@@ -38,7 +38,7 @@ class _EmdHandle(H5Handle):
         if not self.images:
             spectra = self.h5.run(lambda f: "Data" in f and "Spectrum" in f["Data"])
             met = "spectra, which are not read" if spectra else "no array of EMD"
-            raise FormatError(f"{self.h5.file}: it holds {met}")
+            raise FormatError(f"{self.h5.file}: it contains {met}")
 
     @property
     def scene_names(self) -> Sequence[str]:

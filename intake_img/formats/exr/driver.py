@@ -28,7 +28,7 @@ class Exr(Format):
 
     Each part is a scene. Its channels are on ``c`` with their names, colours in the order R, G, B, A; those of another
     size (chroma that is stored for every other pixel) are a scene of their own. Channels of several types get the
-    smallest type that holds them all. Where the data window does not begin at 0, ``y`` and ``x`` are the numbers of its
+    smallest type that has them all. Where the data window does not begin at 0, ``y`` and ``x`` are the numbers of its
     rows and columns.
     """
 

@@ -57,7 +57,7 @@ def parts_of(data: bytes) -> list[Part]:
     Raises
     ------
     FormatError
-        If the header is cut off or damaged, or the file holds deep images.
+        If the header is cut off or damaged, or the file contains deep images.
     """
     try:
         version = struct.unpack_from("<I", data, 4)[0]
@@ -75,7 +75,7 @@ def parts_of(data: bytes) -> list[Part]:
             raise
         raise FormatError(f"the header is truncated or damaged ({type(exc).__name__}: {exc})") from exc
     if not found:
-        raise FormatError("the file holds no image")
+        raise FormatError("the file contains no image")
     return found
 
 
@@ -103,7 +103,7 @@ def _part(attributes: dict[str, tuple[str, bytes]], number: int) -> Part:
     texts = {name: value for name, (kind, value) in attributes.items() if kind == "string"}
     part = Part(texts.get("name", str(number).encode()).decode("utf-8", "replace"), window, channels, texts)
     if not channels or any(c.across < 1 or c.down < 1 or min(part.size(c)) < 1 for c in channels):
-        raise ValueError(f"the data window {window} holds no pixels of a channel")
+        raise ValueError(f"the data window {window} contains no pixels of a channel")
     return part
 
 

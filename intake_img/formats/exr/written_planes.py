@@ -18,13 +18,13 @@ def planes_of(image: Image) -> tuple[Pixels, tuple[str, ...]]:
     spare = [a for a, n in sizes.items() if a not in "cyx" and n != 1]
     if spare or not {"y", "x"} <= set(sizes) or 0 in sizes.values():
         raise CannotWriteError(
-            f"OpenEXR holds channels of planes 'cyx', the image has {sizes}: select a plane of it, "
+            f"OpenEXR stores channels of planes 'cyx', the image has {sizes}: select a plane of it, "
             "or save as .tif or .zarr"
         )
     dtype = variable.pixels.dtype
     if f"{dtype.kind}{dtype.itemsize}" not in _DTYPES:
         raise CannotWriteError(
-            f"OpenEXR holds float16, float32 and uint32, the image is {dtype}: cast it with .astype, or save as .tif, "
+            f"OpenEXR stores float16, float32 and uint32, the image is {dtype}: cast it with .astype, or save as .tif, "
             "which keeps it"
         )
     order = (*(a for a in sizes if a not in "cyx"), *(a for a in "cyx" if a in sizes))

@@ -43,7 +43,7 @@ def names_of(images: list[Hdu]) -> list[str]:
 def type_of(cards: Mapping[str, Any]) -> tuple[np.dtype, bool]:
     """Return the type of the numbers as they are stored, and whether their first bit is to be turned.
 
-    That is how FITS holds unsigned integers, and signed bytes: with a BZERO of half the range.
+    That is how FITS stores unsigned integers, and signed bytes: with a BZERO of half the range.
     """
     bits = cards.get("BITPIX")
     if bits not in _BITS:

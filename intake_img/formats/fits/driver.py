@@ -65,7 +65,7 @@ class _FitsHandle(Handle):
         self.source = unpacked(file.open())
         self.images = [h for h in hdus(self.source) if h.is_image]
         if not self.images:
-            raise FormatError(f"{file} holds no image: its FITS headers have tables or nothing")
+            raise FormatError(f"{file} contains no image: its FITS headers have tables or nothing")
         self._arrays: dict[int, StoredArray] = {}
         self._astropy: Any = None
         self._lock = threading.Lock()

@@ -53,7 +53,7 @@ class Hdu:
 
     @property
     def is_image(self) -> bool:
-        """Whether it holds an image with pixels."""
+        """Whether it contains an image with pixels."""
         kind = self.cards.get("XTENSION", "IMAGE") == "IMAGE" or self.packed
         return kind and bool(self.shape) and min(self.shape) > 0
 

@@ -32,7 +32,7 @@ def header_bytes(image: Image) -> tuple[Pixels, bytes]:
     variable = image.only
     pixels = variable.pixels.astype(exact_standin(variable.pixels.dtype))
     if pixels.dtype.kind not in "iuf" or pixels.dtype.itemsize > 8 or pixels.size == 0 or not 0 < pixels.ndim < 100:
-        raise CannotWriteError(f"FITS holds no pixels of {pixels.dtype} and shape {pixels.shape}")
+        raise CannotWriteError(f"FITS cannot store dtype {pixels.dtype} with shape {pixels.shape}")
     bits = 8 * pixels.dtype.itemsize
     cards: dict[str, Any] = {
         "SIMPLE": True,

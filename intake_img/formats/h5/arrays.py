@@ -76,14 +76,14 @@ def stored_array(h5: H5File, path: str) -> StoredArray:
     Raises
     ------
     FormatError
-        If it holds no numbers, or reaches beyond the end of the file.
+        If it contains no numbers, or reaches beyond the end of the file.
     MissingExtraError
         If it is compressed by a filter that is not installed.
     """
     dataset = None if h5.local is None else item_at(h5.local, path)
     layout = h5.run(lambda f: _Layout.of(f[path])) if dataset is None else _Layout.of(dataset)
     if layout.dtype is None:
-        raise FormatError(f"{path} holds no numbers")
+        raise FormatError(f"{path} contains no numbers")
     if layout.elsewhere:
         _check_elsewhere(h5, path, layout)
     if layout.offset is not None:
@@ -243,7 +243,7 @@ def _index_of(dataset: Any) -> tuple[tuple[Any, Any], dict[tuple[int, ...], tupl
 def _decode(
     kind: tuple[Any, Any], box: tuple[int, ...], chunks: Sequence[tuple[Any, int, bytes]], part: Region, out: np.ndarray
 ) -> None:
-    """Fill `out` with a part of a box of chunks as they are stored; those that are missing hold the fill value."""
+    """Fill `out` with a part of a box of chunks as they are stored; those that are missing contain the fill value."""
     h5py = h5py_module()
     with h5py.File(uuid.uuid4().hex, "w", driver="core", backing_store=False) as f:
         made = h5py.h5d.create(f.id, b"box", kind[0], h5py.h5s.create_simple(box), kind[1])
@@ -260,7 +260,7 @@ class ArrayGrid(StoredArray):
     lookup : callable
         Returns the `StoredArray` at a path.
     paths : ndarray of object
-        A path for each place; None where the file holds nothing: zeros.
+        A path for each place; None where the file contains nothing: zeros.
     shape : sequence of int
         Shape that each array is cut to: files pad them.
     dtype : numpy.dtype, optional
@@ -283,7 +283,7 @@ class ArrayGrid(StoredArray):
     ) -> None:
         path = next((p for p in paths.ravel() if p is not None), None)
         if path is None:
-            raise FormatError("it holds no pixels at all")
+            raise FormatError("it contains no pixels at all")
         self.lookup, self.paths, self.inner = lookup, paths, tuple(shape)
         first = self._checked(path, lookup(path))
         self.stored, self.dtype = first.dtype, dtype or first.dtype

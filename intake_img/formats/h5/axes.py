@@ -105,7 +105,7 @@ def scales_of(dataset: Any) -> list[tuple[str, Mapping[str, Any]]]:
     Returns
     -------
     list of (str, dict)
-        The name may be empty; the dict holds ``values`` and ``unit``, or nothing.
+        The name may be empty; the dict contains ``values`` and ``unit``, or nothing.
     """
     return [_scale(dataset, k) for k in range(len(dataset.shape))]
 

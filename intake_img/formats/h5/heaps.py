@@ -1,4 +1,4 @@
-"""Global heaps of HDF5, which hold text of variable length: checked before HDF5 walks them.
+"""Global heaps of HDF5, which contain text of variable length: checked before HDF5 walks them.
 
 In a damaged heap, HDF5 runs in circles without end, or beyond its memory: neither can be caught. Format: HDF5 File
 Format Specification, III.E, https://support.hdfgroup.org/documentation/hdf5/latest/_f_m_t3.html.
@@ -47,5 +47,5 @@ def check_heap(at: int, head: bytes, size: int, read: Callable[[int, int], bytes
         index, _, _, count = _OBJECT.unpack_from(heap, place)
         step = _OBJECT.size + -(-count // 8) * 8 if index else count  # number 0 is the free space, with its header
         if not _OBJECT.size <= step <= length - place:
-            raise OSError(f"the heap at byte {at} holds an object of {count} bytes: it is damaged")
+            raise OSError(f"the heap at byte {at} contains an object of {count} bytes: it is damaged")
         place += step

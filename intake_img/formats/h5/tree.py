@@ -35,7 +35,7 @@ _LETTERS = np.dtype("S1")
 
 
 def image_paths(f: Any) -> tuple[list[str], dict[str, str]]:
-    """Return the paths of all arrays of numbers that have two axes or more.
+    """Return the paths of all arrays of numbers that have at least two axes.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def image_paths(f: Any) -> tuple[list[str], dict[str, str]]:
     h5py = h5py_module()
     found: list[str] = []
     skipped: dict[str, str] = {}
-    seen: set[Any] = set()  # addresses: damaged files can hold circles
+    seen: set[Any] = set()  # addresses: damaged files may contain cycles
     waiting = [""]
     while waiting:
         path = waiting.pop()
@@ -138,7 +138,7 @@ def _type_of(dataset: Any) -> str:
 
 
 def numbered(group: Any, prefix: str) -> list[tuple[int, str]]:
-    """Return number and name of what a group holds under names that are a prefix and a number, by number."""
+    """Return number and name of what a group contains under names that are a prefix and a number, by number."""
     names: list[bytes] = []
     group.id.links.iterate(names.append)
     start = prefix.encode()

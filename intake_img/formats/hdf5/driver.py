@@ -24,7 +24,7 @@ __all__ = ["Hdf5", "Hdf5Source"]
 class Hdf5(Format):
     """Arrays in an HDF5 file: plain, of ilastik (``.h5``, ``.ilp``), Fiji, NeXus, MATLAB 7.3, or HDF5 Image.
 
-    Each array of numbers with two axes or more is a scene, called by its path. Axes are what the first of these says:
+    Each array of numbers with at least two axes is a scene, called by its path. Axes are what the first of these says:
     ilastik's ``axistags``, names of dimensions and their scales, NeXus' ``axes``, HDF5 Image, MATLAB's order; else they
     are the last of the canonical ones (``zyx``, ``czyx``, ...). Spacing comes from the same, or from Fiji's
     ``element_size_um``. Of a project of ilastik the scenes are the labels that were drawn, and data stored in it; where

@@ -38,11 +38,9 @@ class Hdf5Handle(H5Handle):
     def _empty(self) -> str:
         if links := self.header.get("raw data"):
             lane, path = next(iter(links.items()))
-            return (
-                f"this project of ilastik holds no labels, and its raw data are elsewhere ({lane}: {path}): open those"
-            )
+            return f"this project of ilastik has no labels, and its raw data are elsewhere ({lane}: {path}): open those"
         reasons = [f"{path or '/'} is {reason}" for path, reason in self.header.get("skipped", {}).items()]
-        return "it holds no array of numbers with two axes or more" + "".join(f"; {r}" for r in reasons[:3])
+        return "it contains no array of numbers with at least two axes" + "".join(f"; {r}" for r in reasons[:3])
 
     @property
     def scene_names(self) -> Sequence[str]:

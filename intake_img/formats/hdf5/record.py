@@ -16,7 +16,7 @@ from intake_img.storage.limits import record_limit
 __all__ = ["RECORD", "lines_of", "read_record", "sealed_facts", "variable_name", "variable_path", "write_record"]
 
 RECORD = "intake_img_record"
-"""The dataset at the root that holds the record: JSON text, as bytes."""
+"""The dataset at the root that contains the record: JSON text, as bytes."""
 _SEALED = ("axistags", "axis_units", "element_size_um", "DIMENSION_LABELS")
 
 

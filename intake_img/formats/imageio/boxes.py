@@ -58,7 +58,7 @@ def boxes(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
         yield name, start, stop
         at = stop
     if at != size:
-        raise FormatError(f"{size - at} bytes after the last box are none: the file is truncated or damaged")
+        raise FormatError(f"{size - at} bytes after the last box are not a box: the file is truncated or damaged")
 
 
 def box(name: bytes, content: bytes) -> bytes:
@@ -93,7 +93,7 @@ def pixels_of(kind: str, data: memoryview) -> int:
     if kind == "jpeg2000":
         stream = next(iter(_codestreams(data)), data[:0])
         if stream[:4] != _SOC or len(stream) < 42:
-            raise FormatError("the JPEG 2000 file holds no codestream: it is truncated or damaged")
+            raise FormatError("the JPEG 2000 file contains no codestream: it is truncated or damaged")
         width, height, x, y = struct.unpack_from(">4I", stream, 8)
         count = struct.unpack_from(">H", stream, 40)[0]
         return max(width - x, 0) * max(height - y, 0) * count
@@ -115,7 +115,7 @@ def _jpegxl_pixels(data: memoryview) -> int:
     if data[:2] != _NAKED_JXL:
         parts = [(a if name == b"jxlc" else a + 4) for name, a, b in boxes(data) if name in (b"jxlc", b"jxlp")]
         if not parts:
-            raise FormatError("the JPEG XL file holds no codestream: it is truncated or damaged")
+            raise FormatError("the JPEG XL file contains no codestream: it is truncated or damaged")
         data = data[parts[0] :]
     bits = int.from_bytes(data[2:18].tobytes(), "little")
 

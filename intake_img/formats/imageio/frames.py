@@ -102,7 +102,7 @@ class Frames:
         with self._view() as view:
             facts = _WALKS[self.kind](view)
         if facts.pictures > 1:
-            warn(f"{self.source.file} holds {facts.pictures} pictures: the first one alone is read")
+            warn(f"{self.source.file} contains {facts.pictures} pictures: the first one alone is read")
         if self.kind == "jpeg" and facts.depth != 8:
             raise FormatError(f"a JPEG of {facts.depth} bits is not read: convert it to .tif or 16-bit .png")
         return facts
@@ -111,7 +111,7 @@ class Frames:
         """Warn if a PBM is followed by another one."""
         stop = _containers.pbm_end(self._range(0, min(_HEAD, self.source.size)))
         if stop is not None and self._range(stop, min(2, max(0, self.source.size - stop))) == b"P4":
-            warn(f"{self.source.file} holds several pictures: the first one alone is read")
+            warn(f"{self.source.file} contains several pictures: the first one alone is read")
 
     def _range(self, at: int, count: int) -> bytes:
         if self._bytes is not None:
@@ -410,7 +410,7 @@ class Plain:
         kinds = {(raw.shape, raw.dtype, raw.maxval) for raw in found}
         if len(kinds) > 1:
             warn(
-                f"{self.source.file} holds {len(found)} images of {len(kinds)} sizes or ranges of values: the first "
+                f"{self.source.file} contains {len(found)} images of {len(kinds)} sizes or ranges of values: the first "
                 "one alone is read; split the file to read the others"
             )
             return found[:1]

@@ -69,7 +69,7 @@ _XMP_LIMIT = 65_000  # a JPEG's segment
 
 @dataclass(frozen=True)
 class _Holds:
-    """What a format can hold: dtypes, numbers of samples (0: grey), frames."""
+    """What a format can store: dtypes, numbers of samples (0: grey), frames."""
 
     dtypes: str
     samples: tuple[int, ...]
@@ -110,7 +110,7 @@ def write(
     Raises
     ------
     CannotWriteError
-        If the format cannot hold the image, or changes its pixels and `lossy` is False.
+        If the format cannot store the image, or changes its pixels and `lossy` is False.
     """
     kind = KINDS[os.path.splitext(name.lower())[1]]
     if HELD[kind].lossy and not lossy:
@@ -148,7 +148,7 @@ def write(
 
 
 def axes_of(variable: Variable, channels: Sequence[str] | None, name: str) -> tuple[str, ...]:
-    """Return which axes of a variable a picture called `name` holds: a plane, its colours, frames of an animation."""
+    """Return which axes of a variable a picture called `name` has: a plane, its colours, frames of an animation."""
     holds = HELD.get(KINDS.get(os.path.splitext(name.lower())[1], ""))
     sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
     count = sizes.get("c", 1)
@@ -175,16 +175,16 @@ def _layout(image: Image, kind: str) -> tuple[Pixels, tuple[str, ...]]:
     advice = "select a plane of it (e.g. ds.isel(z=0)), or save as .tif or .zarr"
     if spare or not {"y", "x"} <= set(sizes):
         can = "frames on 't' of planes 'yx'" if holds.frames else "one plane 'yx'"
-        raise CannotWriteError(f"{kind} holds {can}, the image has {spell(variable.axes)!r} {sizes}: {advice}")
+        raise CannotWriteError(f"{kind} stores {can}, the image has {spell(variable.axes)!r} {sizes}: {advice}")
     if 0 in sizes.values():
-        raise CannotWriteError(f"the image has no pixels ({sizes}): {kind} cannot hold nothing")
+        raise CannotWriteError(f"the image has no pixels ({sizes}): {kind} cannot store an empty image")
     if f"{variable.pixels.dtype.kind}{variable.pixels.dtype.itemsize}" not in holds.dtypes.split():
         raise CannotWriteError(
-            f"{kind} holds {', '.join(_DTYPES[d] for d in holds.dtypes.split())}, "
+            f"{kind} stores {', '.join(_DTYPES[d] for d in holds.dtypes.split())}, "
             f"the image is {variable.pixels.dtype}: save as .tif or .zarr, which keep it, or scale it to such a type"
         )
     if sample and variable.pixels.dtype == bool:
-        raise CannotWriteError(f"{kind} holds masks of one plane, the image has an axis {sample!r}: {advice}")
+        raise CannotWriteError(f"{kind} stores masks of one plane, the image has an axis {sample!r}: {advice}")
     count = sizes[sample] if sample else 0
     names = tuple(image.channels or ()) if sample == "c" else ()
     if count not in holds.samples or (sample == "c" and count in _NAMES and names != _NAMES[count]):
@@ -192,7 +192,7 @@ def _layout(image: Image, kind: str) -> tuple[Pixels, tuple[str, ...]]:
         have = f"{count} channels" + (f" ({', '.join(names)})" if names else "") if count else "no colour"
         name = f", name them with ds.assign_coords(c={list(_NAMES[count])})" if count in _NAMES and not names else ""
         raise CannotWriteError(
-            f"{kind} holds {can}, the image has {have}: select a channel{name}, or save as .tif or .zarr"
+            f"{kind} stores {can}, the image has {have}: select a channel{name}, or save as .tif or .zarr"
         )
     kept = [k for k, a in enumerate(variable.axes) if a in stored]
     order = [[variable.axes[k] for k in kept].index(a) for a in stored]
@@ -234,7 +234,7 @@ def _still(
         yield data[33:]
         return
     if max(plane.shape[:2]) > (16383 if kind == "WebP" else 65500 if kind == "JPEG" else 2**31):
-        raise CannotWriteError(f"{kind} cannot hold {plane.shape[1]} x {plane.shape[0]} pixels: save as .png or .tif")
+        raise CannotWriteError(f"{kind} cannot store {plane.shape[1]} x {plane.shape[0]} pixels: save as .png or .tif")
     options: dict[str, Any] = {}
     if kind in ("JPEG", "WebP"):
         if len(packet := _xmp(text)) > _XMP_LIMIT:
@@ -328,7 +328,7 @@ def _gif(frames: Pixels, durations: list[float], text: str, palette: np.ndarray 
 
     height, width = frames.shape[1:]
     if max(height, width) > 65535:
-        raise CannotWriteError(f"GIF cannot hold {width} x {height} pixels: save as .png or .tif")
+        raise CannotWriteError(f"GIF cannot store {width} x {height} pixels: save as .png or .tif")
     yield b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0)
     table = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(-1, 3)  # a ramp of grey
     if palette is not None and not durations:  # frames of animations are composed of colours

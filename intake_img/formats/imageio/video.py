@@ -68,14 +68,14 @@ class Video:
     def _open(self, av: Any) -> None:
         self._container = av.open(self._stream, mode="r")
         if not self._container.streams.video:
-            raise FormatError(f"{self._file} holds no video")
+            raise FormatError(f"{self._file} contains no video")
         self._video = self._container.streams.video[0]
         # threads that decode further frames would report their errors to PyAV, which waits for the interpreter's lock,
         # while to free the decoder waits for them with the lock: damaged videos would hang
         self._video.thread_type = "SLICE"
         self._times = sorted({p.pts for p in self._container.demux(self._video) if p.pts is not None})
         if not self._times:
-            raise FormatError(f"{self._file} holds no frames")
+            raise FormatError(f"{self._file} contains no frames")
         self._converter = av.video.reformatter.VideoReformatter()
         self._at: Any = None  # the decoder, and the time of the frame it gave last
         self._last = -1

@@ -66,7 +66,7 @@ def _contents(f: Any) -> tuple[list[np.ndarray], list[tuple[int, ...]], dict[str
     known = {name: attributes_of(item_at(info, name)) for name in names_in(info)}
     levels = [item_at(data, name) for name in children(data, "ResolutionLevel ")]
     if not levels:
-        raise FormatError("it holds no level of an image")
+        raise FormatError("it contains no level of an image")
     paths = [_paths(level) for level in levels]
     stated = [int(number_of(known.get("Image", {}), axis, 0)) for axis in "ZYX"]
     sizes = [_size(f, level, [] if k else stated) for k, level in enumerate(paths)]
@@ -89,7 +89,7 @@ def _paths(level: Any) -> np.ndarray:
             if array_at(inner, f"{channel}/Data") is not None:
                 found[t, c] = f"{start}/{point}/{channel}/Data"
     if not found:
-        raise FormatError(f"{level.name} holds no pixels")
+        raise FormatError(f"{level.name} contains no pixels")
     shape = [1 + max(place[k] for place in found) for k in (0, 1)]
     if math.prod(shape) > 64 * len(found) + 1024:
         raise FormatError(f"{level.name} has {len(found)} arrays, numbered up to {shape}: it is damaged")

@@ -77,11 +77,11 @@ class KlbHandle(Handle):
         axis = next((k for k, n in enumerate(grid) if n > 1), 0)
         rows = held // (count // grid[axis])
         if not rows or axis > 2:
-            raise FormatError(f"{self.source.file} holds {held} of {count} blocks: it is truncated or damaged")
+            raise FormatError(f"{self.source.file} contains {held} of {count} blocks: it is truncated or damaged")
         there = rows * self.block[axis]
         warn(
-            f"{self.source.file} holds {there} of {self.shape[axis]} along {'tczyx'[axis]!r}: it was cut off, or its "
-            "table of blocks is damaged"
+            f"{self.source.file} contains {there} of {self.shape[axis]} along {'tczyx'[axis]!r}: it was cut off, or "
+            "its table of blocks is damaged"
         )
         self.shape = (*self.shape[:axis], there, *self.shape[axis + 1 :])
         self.record_size = 0

@@ -85,11 +85,11 @@ def header_of(image: Image, packing: int, block: tuple[int, ...]) -> KlbHeader:
     """Return the header of an image, in blocks of a shape in the order t, c, z, y, x."""
     variable = image.only
     if set(variable.axes) - set("tczyx"):
-        raise CannotWriteError(f"KLB holds the axes t, c, z, y and x, but the image has {', '.join(variable.axes)}")
+        raise CannotWriteError(f"KLB stores the axes t, c, z, y and x, but the image has {', '.join(variable.axes)}")
     dtype = exact_standin(variable.pixels.dtype)
     kinds: list[Any] = [np.dtype(code).newbyteorder("=") for code in _DTYPES]
     if dtype not in kinds or variable.pixels.size == 0:
-        raise CannotWriteError(f"KLB holds no pixels of {variable.pixels.dtype} and shape {variable.pixels.shape}")
+        raise CannotWriteError(f"KLB cannot store dtype {variable.pixels.dtype} with shape {variable.pixels.shape}")
     lengths = dict(zip(variable.axes, variable.pixels.shape, strict=True))
     spacing, unit = spacing_in(image, "xyz", ("µm",))
     steps = [spacing.get(a, 1.0) if unit else 1.0 for a in "xyz"] + [1.0, 1.0]

@@ -37,7 +37,7 @@ class _LifHandle(Handle):
         self.file = file
         self.tree = Tree(file, self.kept)
         if not self.tree.images:
-            raise FormatError(f"{file} holds no image")
+            raise FormatError(f"{file} contains no image")
         self._layouts: dict[int, LifLayout] = {}
 
     @property
@@ -86,7 +86,7 @@ class Lif(Format):
     Axes are those that were scanned, in the order in which they were stored: ``t c z y x``, emission ``l`` and
     excitation ``e`` (in nm), rotation ``r``, tiles of a mosaic ``m`` (positions in the coordinates ``position_y`` and
     ``position_x``), loops ``i``. A section along z has the axes ``z x`` and no ``y``. Channels of different pixel types
-    are promoted to one that holds them all. The name of a single channel is the coordinate ``c``, without an axis.
+    are promoted to one that contains them all. The name of a single channel is the coordinate ``c``, without an axis.
     """
 
     name = "lif"

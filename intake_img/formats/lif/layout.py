@@ -67,12 +67,12 @@ class LifLayout:
 
 
 def fitted(layout: LifLayout, size: int, what: str) -> LifLayout:
-    """Return a layout shortened to what a block of `size` bytes holds, with a warning if that is less.
+    """Return a layout shortened to what a block of `size` bytes contains, with a warning if that is less.
 
     Raises
     ------
     FormatError
-        If it holds nothing, or elements overlap.
+        If it contains nothing, or elements overlap.
     """
     _check_steps(layout, size, what)
     outer = layout.dimensions[0]
@@ -205,7 +205,7 @@ class StridedArray(StoredArray):
             target[p] = np.ndarray(shape, dtype, data, 0, steps)
 
     def _outer(self, dtype: np.dtype, strides: Sequence[int], sizes: Sequence[int]) -> int:
-        """Return how many axes to step through, so that each read holds little that is not wanted."""
+        """Return how many axes to step through, so that each read contains little that is not wanted."""
         for k in range(len(strides)):
             span = sum((n - 1) * step for n, step in zip(sizes[k:], strides[k:], strict=True)) + dtype.itemsize
             if self.block.local or span <= max(_SMALL, 4 * math.prod(sizes[k:]) * dtype.itemsize):

@@ -48,7 +48,7 @@ class FileBlock:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that holds a part of a block."""
+    """A picture that contains a part of a block."""
 
     file: File
     start: int
@@ -89,7 +89,7 @@ class PictureBlock:
             picture = self.pictures[max(k, 0)]
             place = offset - picture.start
             if k < 0 or place >= picture.size:
-                raise FormatError(f"no picture holds byte {offset} of the image: are all files of the folder there?")
+                raise FormatError(f"no picture contains byte {offset} of the image: are all files of the folder there?")
             data = self.kept((picture.file.path, "picture"), lambda p=picture: _decoded(p))
             parts.append(data[place : place + stop - offset].tobytes())
             offset += len(parts[-1])
@@ -102,7 +102,7 @@ def _decoded(picture: Picture) -> np.ndarray:
     if pixels.ndim == 3 and pixels.nbytes // pixels.shape[2] == picture.size:  # grey, stored as colours
         pixels = pixels[:, :, 0]
     if pixels.nbytes != picture.size:
-        raise FormatError(f"{picture.file} holds {pixels.nbytes} bytes of pixels, but {picture.size} were expected")
+        raise FormatError(f"{picture.file} contains {pixels.nbytes} bytes of pixels, but {picture.size} were expected")
     return np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
 
 

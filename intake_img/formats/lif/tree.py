@@ -34,12 +34,12 @@ class LifImage:
         Raises
         ------
         FormatError
-            If it holds photons, or no pixels.
+            If it contains photons, or no pixels.
         """
         image = self.element.find("./Data/Image")
         if image is None:
             raise FormatError(
-                f"{file}: the image {self.name!r} holds photons (FLIM), compressed by a codec that Leica has not "
+                f"{file}: the image {self.name!r} contains photons (FLIM), compressed by a codec that Leica has not "
                 "published: export it from LAS X as PTU or TIFF, or load another scene"
             )
         if self.block is None:

@@ -52,7 +52,7 @@ class MetaHeader:
     fields : mapping of str to str
         By name in lower case, each by one of its names.
     names : sequence of str
-        Files that hold the pixels; none if they follow the header.
+        Files that contain the pixels; none if they follow the header.
     inner : int
         Number of axes in one of the files, without channels.
     """
@@ -88,7 +88,7 @@ class MetaHeader:
 
 
 def parsed(lines: Sequence[str]) -> MetaHeader:
-    """Return the header that lines hold; names of files may follow ``ElementDataFile = LIST``."""
+    """Return the header that lines contain; names of files may follow ``ElementDataFile = LIST``."""
     fields: dict[str, str] = {}
     names: list[str] = []
     for n, line in enumerate(lines):

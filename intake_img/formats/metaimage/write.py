@@ -43,7 +43,7 @@ def header_text(image: Image, packed: bool, file: str = "LOCAL") -> tuple[Pixels
     names: dict[Any, str] = {np.dtype(code): name for name, code in TYPES.items() if name not in ("LONG", "ULONG")}
     slots, order = _slots(variable.axes)
     if dtype not in names or variable.pixels.size == 0 or len(slots) > len(AXES):
-        raise CannotWriteError(f"MetaImage holds no pixels of {dtype} and shape {variable.pixels.shape}")
+        raise CannotWriteError(f"MetaImage cannot store dtype {dtype} with shape {variable.pixels.shape}")
     pixels = variable.pixels.transpose([variable.axes.index(a) for a in order]).astype(dtype)
     channels = dict(zip(order, pixels.shape, strict=True)).get("c", 1)
     lines = ["ObjectType = Image", f"NDims = {len(slots)}", "BinaryData = True"]

@@ -22,13 +22,13 @@ def written(image: Image) -> tuple[Pixels, np.ndarray, bytes]:
     variable = image.only
     lead = [a for a in variable.axes if a not in "zyx"]
     if len(lead) > 1 or not {"y", "x"} <= set(variable.axes):
-        raise CannotWriteError(f"MRC holds y, x, z and one axis more, but the image has {', '.join(variable.axes)}")
+        raise CannotWriteError(f"MRC stores y, x, z and one axis more, but the image has {', '.join(variable.axes)}")
     order = lead + [a for a in "zyx" if a in variable.axes]
     pixels = variable.pixels.transpose([variable.axes.index(a) for a in order])
     pixels = pixels.astype("u1") if pixels.dtype == bool else pixels
     modes = {np.dtype(name): mode for mode, name in MODES.items() if mode not in SAMPLES} | {np.dtype("u1"): 0}
     if pixels.dtype not in modes or pixels.size == 0:
-        raise CannotWriteError(f"MRC holds no pixels of {pixels.dtype} and shape {pixels.shape}")
+        raise CannotWriteError(f"MRC cannot store dtype {pixels.dtype} with shape {pixels.shape}")
     sizes = {a: image.sizes.get(a, 1) for a in "xyz"}
     header = np.zeros((), HEADER)
     header["n"] = sizes["x"], sizes["y"], sizes["z"] * math.prod(image.sizes[a] for a in lead)

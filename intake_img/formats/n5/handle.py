@@ -55,7 +55,7 @@ class N5Handle(Handle):
         if self._scenes is None:
             found = list(self._found("", 0))
             if not found:
-                raise FormatError(f"{self.file} holds no N5 dataset, down to {_DEPTH} folders below it")
+                raise FormatError(f"{self.file} contains no N5 dataset, down to {_DEPTH} folders below it")
             self._scenes = found
         return self._scenes
 

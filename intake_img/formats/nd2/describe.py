@@ -94,7 +94,7 @@ def loops_of(experiment: Sequence[Any], frames: int, present: int, mapped: bool)
         return loops, said
     planned = math.prod(int(x.count) for x in experiment) if experiment else frames
     said = f"it was cut off: its map of frames is lost, {min(present, planned)} of {planned} frames are there"
-    said += "" if experiment else "; the experiment that tells their loops may be lost"
+    said += "" if experiment else "; the experiment that defines their loops may be lost"
     if experiment and present < planned:
         said += "; incomplete steps of the outermost loop are left out"
     return replace(loops, held=present), said
@@ -119,9 +119,14 @@ def _as_taken(loops: Loops, present: int) -> tuple[Loops, str]:
     """Shorten the outermost loop to what was recorded."""
     promised, inner = math.prod(loops.counts), math.prod(loops.counts[1:])
     if promised < 1 or inner > 1000 * present + 1000:
-        raise FormatError(f"the experiment has loops of {loops.counts} frames, but the file holds {present}: damaged")
+        raise FormatError(
+            f"the experiment has loops of {loops.counts} frames, but the file contains {present}: damaged"
+        )
     if present > promised:
-        return loops, f"it holds {present} frames, of which its experiment defines {promised}: the others are left out"
+        return (
+            loops,
+            f"it contains {present} frames, of which its experiment defines {promised}: the others are left out",
+        )
     outer = -(-present // inner)
     if loops.letters[0] is not None:
         loops = replace(loops, counts=(max(outer, 1), *loops.counts[1:]))

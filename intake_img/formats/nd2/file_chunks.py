@@ -88,7 +88,7 @@ class Chunks:
 
     @cached_property
     def frames(self) -> int:
-        """One more than the number of the last frame that the file holds; without a map, of those without a gap."""
+        """One more than the number of the last frame that the file contains; without a map, of those without a gap."""
         names = (n[13:-1] for n in self.places if n.startswith(b"ImageDataSeq|"))
         numbers = {int(n) for n in names if n.isdigit()}
         if self.mapped:

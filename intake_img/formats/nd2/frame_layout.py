@@ -39,5 +39,5 @@ def frame_of(attributes: Any, colours: bool = True) -> Frame:
         )
     row = a.widthBytes or width * a.componentCount * dtype.itemsize
     if row < width * a.componentCount * dtype.itemsize or row % dtype.itemsize:
-        raise FormatError(f"rows of {row} bytes do not hold {width} pixels of {a.componentCount} x {dtype}: damaged")
+        raise FormatError(f"rows of {row} bytes do not fit {width} pixels of {a.componentCount} x {dtype}: damaged")
     return Frame(a.heightPx, width, row, channels, samples, dtype)

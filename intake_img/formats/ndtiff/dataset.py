@@ -60,8 +60,8 @@ class Resolution:
         self.shape, self.dtype = entries[0].shape, entries[0].dtype.newbyteorder("=")
         if other := next((e for e in entries if (e.shape, e.dtype) != (self.shape, entries[0].dtype)), None):
             raise FormatError(
-                f"{folder} holds images of {self.shape} {self.dtype} and of {other.shape} {other.dtype}: they have no "
-                "common array"
+                f"{folder} contains images of {self.shape} {self.dtype} and of {other.shape} {other.dtype}: they have "
+                "no common array"
             )
 
     def _entries(self, stacks: Sequence[File]) -> list[IndexEntry]:
@@ -91,13 +91,13 @@ class Resolution:
         end = max(max(e.end, sum(e.metadata)) for e in entries)
         last = max(entries, key=lambda e: e.offset)
         if self.sources[name].size - end >= last.end - last.offset:
-            self._warn(f"{name} holds more images than its index names")
+            self._warn(f"{name} contains more images than its index names")
 
     def _present(self, entries: list[IndexEntry]) -> list[IndexEntry]:
         """Return the entries whose pixels the files hold."""
         held = [e for e in entries if e.name in self.sources and e.end <= self.sources[e.name].size]
         if not held:
-            raise FormatError(f"{self.folder}: of the {len(entries)} images in its index the TIFF files hold none")
+            raise FormatError(f"{self.folder}: of the {len(entries)} images in its index the TIFF files contain none")
         if lost := len(entries) - len(held):
             self._warn(f"{lost} of {len(entries)} images in its index are in no file, or behind the end of it")
         names = entries[0].axes.keys()

@@ -108,7 +108,7 @@ class Ndtiff(Format):
 
     ``time``, ``channel`` and ``z`` become ``t``, ``c`` and ``z``, ``position`` becomes ``i``; other axes (``row``,
     ``column``) keep their names. Labels along an axis are its coordinate, sorted. Images that the dataset lacks are 0,
-    and then there is a second variable, ``valid_mask``. Images that the index names and no file holds are left out with
+    and then there is a second variable, ``valid_mask``. Images that the index names and no file has are left out with
     a warning; without an index the pages of the TIFF files are read.
     """
 

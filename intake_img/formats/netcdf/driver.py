@@ -47,7 +47,7 @@ class _Netcdf4Handle(H5Handle):
         self.paths, _ = self.h5.run(image_paths)
         self.header = {"file": self.h5.run(attributes_of)}
         if not self.paths:
-            raise FormatError(f"{self.h5.file}: it has no variable of numbers with two axes or more")
+            raise FormatError(f"{self.h5.file}: it has no variable of numbers with at least two axes")
 
     @property
     def scene_names(self) -> Sequence[str]:
@@ -72,7 +72,7 @@ class _ClassicHandle(Handle):
         self.attributes, self.variables = read_header(self.source)
         self.names = [n for n, v in self.variables.items() if len(v.shape) > 1 and v.dtype.kind != "S"]
         if not self.names:
-            raise FormatError(f"{file}: it has no variable of numbers with two axes or more")
+            raise FormatError(f"{file}: it has no variable of numbers with at least two axes")
 
     @property
     def scene_names(self) -> Sequence[str]:
@@ -106,7 +106,7 @@ class _ClassicHandle(Handle):
 class Netcdf(Format):
     """Variables of a netCDF file: classic (CDF-1, -2, -5) or netCDF-4.
 
-    Each variable of numbers with two axes or more is a scene, called by its name. Axes are called by the dimensions
+    Each variable of numbers with at least two axes is a scene, called by its name. Axes are called by the dimensions
     (``time`` is ``t``), coordinates are those of the file. Packed numbers become values (``scale_factor``,
     ``add_offset``; ``_FillValue`` becomes NaN).
     """

@@ -96,7 +96,7 @@ def _grid(image: Image, affine: Affine) -> dict[str, tuple[float, float]]:
         if math.isclose(stated, length, rel_tol=1e-3):
             grid[axis] = (0.0, stated)
             continue
-        why = f"pixels along {axis} are {stated:g} long by pixdim, and {length:g} by the matrix, which is believed"
+        why = f"pixels along {axis} are {stated:g} long by pixdim, and {length:g} by the matrix, which is used"
         warn(why)
     return grid
 

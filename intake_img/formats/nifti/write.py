@@ -35,7 +35,7 @@ def in_slots(image: Image) -> tuple[Pixels, dict[str, int]]:
     order = sorted(variable.axes, key=lambda a: -places[a])
     dtype = exact_standin(variable.pixels.dtype)
     if dtype not in _CODES or variable.pixels.size == 0 or not variable.axes:
-        raise CannotWriteError(f"NIfTI holds no pixels of {dtype} and shape {variable.pixels.shape}")
+        raise CannotWriteError(f"NIfTI cannot store dtype {dtype} with shape {variable.pixels.shape}")
     pixels = variable.pixels.transpose([variable.axes.index(a) for a in order]).astype(dtype)
     return pixels, {a: places[a] for a in order}
 

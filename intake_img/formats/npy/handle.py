@@ -25,7 +25,7 @@ from intake_img.storage.limits import record_of_stream
 __all__ = ["RECORD", "NpyHandle"]
 
 RECORD = "intake_img.json"
-"""The member of an archive that holds what arrays cannot say."""
+"""The member of an archive that contains what arrays cannot say."""
 
 _VERIFIED = 2**26  # larger members are read without a look at their checksum
 
@@ -96,7 +96,7 @@ class NpyHandle(Handle):
                     )
                 arrays[name] = ArrayPlace(array.dtype, array.shape, array.transposed, place)
         if not arrays:
-            raise FormatError(f"{self.source.file}: the archive holds no array (.npy member)")
+            raise FormatError(f"{self.source.file}: the archive contains no array (.npy member)")
         return arrays
 
     def _read_record(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:

@@ -41,7 +41,7 @@ def read_header(stream: Any) -> ArrayPlace:
     Raises
     ------
     FormatError
-        If the array does not hold numbers, or the version of the format is unknown.
+        If the array does not contain numbers, or the version of the format is unknown.
     """
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

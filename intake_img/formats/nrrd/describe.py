@@ -139,7 +139,7 @@ def _placed(image: Image, header: NrrdHeader, axes: list[_Axis]) -> Image:
     origin = (header.vectors("space origin") or [None])[0] or [np.nan] * width
     units = header.quoted("space units")
     if len(set(units[:width])) > 1:
-        warn(f"the space has several units, {units}: none is believed")
+        warn(f"the space has several units, {units}: none is used")
         units = []
     signs = np.array([flip, 1.0, 1.0])[:width]
     directions = [np.array((a.vector or [])[:width]) * signs for a in spatial]

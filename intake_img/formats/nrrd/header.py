@@ -48,7 +48,7 @@ class NrrdHeader:
     ----------
     fields, keys : mapping of str to str
     names : sequence of str
-        Files that hold the pixels; none if they follow the header.
+        Files that contain the pixels; none if they follow the header.
     inner : int
         Number of axes in one of the files.
     """

@@ -37,7 +37,7 @@ def header_text(image: Image, encoding: str, file: str = "") -> tuple[Pixels, by
     number = np.dtype(f"f{pixels.dtype.itemsize // 2}") if pixels.dtype.kind == "c" else pixels.dtype
     names = {np.dtype(code): text.partition("|")[0] for code, text in TYPES.items()}
     if number not in names or not pixels.size > 0 or not 1 <= pixels.ndim <= 15:
-        raise CannotWriteError(f"NRRD holds no pixels of {pixels.dtype} and shape {pixels.shape}")
+        raise CannotWriteError(f"NRRD cannot store dtype {pixels.dtype} with shape {pixels.shape}")
     rows = {a: _Row(image, a, n) for a, n in zip(variable.axes[::-1], pixels.shape[::-1], strict=True)}
     lines = [f"type: {names[number]}", f"dimension: {len(rows) + (pixels.dtype.kind == 'c')}"]
     lines += _table(image, rows, pixels.dtype.kind == "c")

@@ -19,7 +19,7 @@ class StreamStore:
         self.compound = Compound(source)
         self.cut = self.compound.cut
         if "OibInfo.txt" not in self.compound:
-            raise FormatError(f"{source.file} is a compound file, but no OIB: it holds no OibInfo.txt")
+            raise FormatError(f"{source.file} is a compound file, but no OIB: it contains no OibInfo.txt")
         info = parse_settings(self.compound.read("OibInfo.txt")).get("OibSaveInfo", {})
         places = {path.rpartition("/")[2]: path for path in self.compound.streams}
         self.members = {_name(v): places[k] for k, v in info.items() if k.startswith("Stream") and k in places}

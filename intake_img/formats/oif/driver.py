@@ -38,7 +38,7 @@ class _OifHandle(Handle):
         if self.store.cut:
             self.groups = [part for group in self.groups if (part := leading(group)) is not None]
         if not self.groups or len(self.order) < 2:
-            raise FormatError(f"{file} holds no plane: no file is called like s_C001.tif; axes {self.order!r}")
+            raise FormatError(f"{file} contains no plane: no file is called like s_C001.tif; axes {self.order!r}")
         self._tell_what_is_missing(file)
         self._planes: dict[int, tuple[tuple[int, ...], np.dtype]] = {}
 
@@ -54,7 +54,7 @@ class _OifHandle(Handle):
         first = self.groups[0]
         for axis, numbers in [] if first.reference else zip(first.letters, first.numbers, strict=True):
             if (plan := planned(self.store.main, axis)) > (found := len(numbers)):
-                text = f"{file}: its settings tell of {plan} planes along {letter_of(axis)}, but there are {found}"
+                text = f"{file}: its settings state {plan} planes along {letter_of(axis)}, but there are {found}"
                 warn(text)
 
     @property
@@ -70,7 +70,7 @@ class _OifHandle(Handle):
             name = next(iter(group.files.values()))
             plane, kind = described(self.store.read(name), name)
             if len(plane) != 2 or 0 in plane:
-                raise FormatError(f"{name} holds an array of shape {plane}: expected a plane")
+                raise FormatError(f"{name} contains an array of shape {plane}: expected a plane")
             self._planes[address] = plane, kind
         shape, dtype = self._planes[address]
         return PlaneFiles(group, self.store, shape, dtype, self, address)

@@ -108,7 +108,8 @@ class PlaneFiles(PlaneArray):
         plane = decoded(self.store.read(name), name)
         if plane.shape != self.shape[self.outer :] or plane.dtype != self.dtype:
             raise FormatError(
-                f"{name} holds {plane.shape} {plane.dtype}, but the first plane {self.shape[self.outer :]} {self.dtype}"
+                f"{name} contains {plane.shape} {plane.dtype}, but the first plane {self.shape[self.outer :]} "
+                f"{self.dtype}"
             )
         return plane
 

@@ -49,7 +49,7 @@ class ChunkWriter:
     compress : callable or None
         Makes compressed bytes of a contiguous array.
     empty : bool
-        Whether chunks that hold nothing but 0 are written.
+        Whether chunks that contain nothing but 0 are written.
     """
 
     root: str

@@ -132,7 +132,7 @@ class StoreImages(StoreHandle):
             return self._bare(entry.path, level) if bare else self._plain(entry, level)
         images = ngff.multiscales(ngff.ome_of(attributes))
         if len(images) <= entry.number:
-            raise FormatError(f"{self.file}: the group {entry.path!r} holds no multiscales metadata")
+            raise FormatError(f"{self.file}: the group {entry.path!r} contains no multiscales metadata")
         return self._multiscale(entry.path, images[entry.number], level)
 
     def _multiscale(self, path: str, described: ngff.Multiscale, level: int) -> Image:
@@ -190,8 +190,8 @@ class StoreImages(StoreHandle):
         arrays, record = ours
         if region := attributes[OURS].get(FILLING):
             warn(
-                f"{self.file}: the region {region} is being written now, or its write was killed: it may hold old and "
-                "new pixels; write it again"
+                f"{self.file}: the region {region} is being written now, or its write was killed: it may contain old "
+                "and new pixels; write it again"
             )
         growth = growth_of(attributes[OURS])
         image = self._native(entry, attributes, level) if level else Image({})

@@ -1,7 +1,7 @@
 """OME-Zarr 0.1 to 0.5, and any other Zarr group or array: folders, zip files and remote stores.
 
 What is recognised, and how it is opened: `handle` keeps a store open; `scenes`, `contents` and `plain_arrays` know what
-it holds; `describe` makes images of that; `metadata` spells the metadata; `store` reads chunks. `saving` writes.
+it contains; `describe` makes images of that; `metadata` spells the metadata; `store` reads chunks. `saving` writes.
 """
 
 from __future__ import annotations

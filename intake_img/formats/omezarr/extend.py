@@ -42,7 +42,7 @@ class StoredImage:
     file : File
     zarr_format : int
     image : Image
-        What the store holds; unread.
+        What the store contains; unread.
     paths : mapping of str to sequence of str
         The arrays of each variable, the full resolution first.
     attributes : mapping of str to mapping

@@ -85,7 +85,7 @@ def kept_stamps(file: File, name: str, stamp: Hashable, key: str) -> frozenset[H
     stamp : hashable
         Of the store.
     key : str
-        Attribute that holds the record.
+        Attribute that contains the record.
     """
     known = file.path, repr(file.storage_options), stamp
     if known not in _STAMPS:

@@ -47,7 +47,7 @@ class StoreHandle(Handle):
                 self.zarr_format = 2
                 self._nodes.clear()
             if self.node("") is None:
-                raise FormatError(f"{file} holds no Zarr group or array: there is no zarr.json, .zgroup or .zarray")
+                raise FormatError(f"{file} contains no Zarr group or array: there is no zarr.json, .zgroup or .zarray")
         except BaseException:
             self.close()
             raise

@@ -331,7 +331,7 @@ def _is_number(value: Any) -> bool:
 
 
 def stored_order(axes: Sequence[str]) -> tuple[str, ...] | None:
-    """Return `axes` in NGFF's order (time, channel or one other, space), or None if it cannot hold them.
+    """Return `axes` in NGFF's order (time, channel or one other, space), or None if it cannot store them.
 
     Examples
     --------

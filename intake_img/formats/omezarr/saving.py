@@ -53,7 +53,7 @@ class WritesStores(Format):
     ) -> None:
         """Write OME-Zarr: a folder, or a zip file.
 
-        A variable whose axes NGFF can hold (two or three of ``zyx``, ``t``, and ``c`` or one other) becomes a
+        A variable whose axes NGFF can store (two or three of ``zyx``, ``t``, and ``c`` or one other) becomes a
         multiscale image, without further axes of length 1, which only the record keeps; integers with
         ``attrs["kind"] == "labels"`` beside an image become label images. If there is no such variable, the group is
         one that `xarray.open_zarr` opens. All else is kept in the attribute ``"intake_img"`` of the group, by which
@@ -72,7 +72,7 @@ class WritesStores(Format):
             Of OME-NGFF: 0.5 is Zarr format 3, 0.4 format 2.
         chunks : int, sequence of int or mapping, optional
             A length for y and x; one for each axis, in the order ``tczyx`` in which the file has them, or by name
-            (-1: the full length). By default planes of at most 1024 x 1024, several together while they hold less than
+            (-1: the full length). By default planes of at most 1024 x 1024, several together while they have less than
             a MiB.
         shards : bool, int, sequence of int or mapping, optional
             Put chunks together in files: True for files of at most 64 MiB of pixels, or lengths as for `chunks`.

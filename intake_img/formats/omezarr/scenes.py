@@ -64,14 +64,14 @@ def _scenes(handle: StoreHandle) -> list[StoreScene]:
     if nested := _nested(handle):
         return nested
     raise FormatError(
-        f"{handle.file}: the Zarr group holds no image: no multiscales, plate, labels or series in its metadata, and "
-        f"no array of numbers{_met(handle)}; name a group inside it"
+        f"{handle.file}: the Zarr group contains no image: no multiscales, plate, labels or series in its metadata, "
+        f"and no array of numbers{_met(handle)}; name a group inside it"
     )
 
 
 def _met(handle: StoreHandle) -> str:
     shown = [f"{n} ({node.dtype})" if hasattr(node, "dtype") else f"{n}/" for n, node in handle.members("").items()]
-    return f" (it holds {', '.join(shown[:8])})" if shown else ""
+    return f" (it contains {', '.join(shown[:8])})" if shown else ""
 
 
 def _fields(handle: StoreHandle, wells: Sequence[str]) -> list[StoreScene]:
@@ -145,7 +145,7 @@ def _series(handle: StoreHandle) -> list[StoreScene]:
         while handle.node(str(len(paths))) is not None and len(paths) < _MOST_GROUPS:
             paths.append(str(len(paths)))
     if not paths:
-        raise FormatError(f"{handle.file}: the bioformats2raw layout holds no series (no group '0')")
+        raise FormatError(f"{handle.file}: the bioformats2raw layout contains no series (no group '0')")
     names = names if len(names) == len(paths) else [""] * len(paths)
     return _present(handle, [StoreScene(name or path, path) for name, path in zip(names, paths, strict=True)])
 

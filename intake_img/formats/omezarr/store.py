@@ -70,7 +70,7 @@ def open_store(file: File) -> tuple[Any, str]:
     -------
     store : zarr.abc.store.Store
     prefix : str
-        Where the root is: not empty for a zip file that holds a folder.
+        Where the root is: not empty for a zip file that contains a folder.
     """
     from zarr import storage
 
@@ -102,7 +102,7 @@ def _zip_prefix(file: File) -> str:
     roots = [i.filename.rpartition("/")[0] for i in documents]
     if not roots:
         raise FormatError(
-            f"{file}: the zip file holds no Zarr group or array (no member zarr.json, .zgroup or .zarray)"
+            f"{file}: the zip file contains no Zarr group or array (no member zarr.json, .zgroup or .zarray)"
         )
     return min(roots, key=lambda r: (r.count("/") + bool(r), r))
 
@@ -171,7 +171,7 @@ def chunk_shape(asked: Any, axes: Sequence[str], shape: Sequence[int], itemsize:
     Parameters
     ----------
     asked : None, int, sequence of int, or mapping of str to int
-        None for planes of at most 1024 x 1024, several together while they hold less than a MiB; one length for y and
+        None for planes of at most 1024 x 1024, several together while they have less than a MiB; one length for y and
         x; a length for each axis, in order or by name (-1: the full length).
     axes : sequence of str
     shape : sequence of int
@@ -357,7 +357,7 @@ class Halved:
     factors : tuple of int
         How many samples of each axis become one. What is left at the end of an axis is left out.
     labels : bool
-        Take the value that a block holds most often, in place of its mean.
+        Take the value that a block contains most often, in place of its mean.
     """
 
     array: Any
@@ -366,7 +366,7 @@ class Halved:
 
     def pixels(self) -> Pixels:
         shape = tuple(n // f for n, f in zip(self.array.shape, self.factors, strict=True))
-        # the smallest number of samples that whole chunks hold: half an odd chunk would fit no other length
+        # the smallest number of samples that whole chunks contain: half an odd chunk would fit no other length
         tiles = tuple(math.lcm(t, f) // f for t, f in zip(tiles_of(self.array), self.factors, strict=True))
         return Pixels(self, shape, self.array.dtype, tiles)
 

@@ -403,7 +403,7 @@ def _stored(name: str, variable: Variable) -> Variable:
     pixels = variable.pixels
     if pixels.dtype.kind not in "biufcmM" or pixels.dtype.itemsize > (16 if pixels.dtype.kind == "c" else 8):
         hint = f"; make it a coordinate (ds.set_coords({name!r}))" if pixels.dtype.kind in "USTO" else ""
-        raise CannotWriteError(f"{name!r} has dtype {pixels.dtype}, which OME-Zarr cannot hold as pixels{hint}")
+        raise CannotWriteError(f"{name!r} has dtype {pixels.dtype}, which OME-Zarr cannot store as pixels{hint}")
     axes = ngff.stored_order(variable.axes)
     if axes is None:  # NGFF has no place for further axes; if they are of length 1, the record alone knows them
         lean = tuple(a for a, n in zip(variable.axes, pixels.shape, strict=True) if a in "tczyx" or n > 1)
@@ -484,7 +484,7 @@ def write_coordinate(target: Target, key: str, c: Coordinate, compress: Any, ove
 
 
 def _zarr_values(values: np.ndarray) -> Any:
-    """Return the values of a coordinate as an array that Zarr holds, None if it holds no such."""
+    """Return the values of a coordinate as an array that Zarr stores, None if it cannot."""
     values = np.asarray(values)
     if values.dtype.kind in "UT" or (values.dtype.kind == "O" and all(isinstance(v, str) for v in values.ravel())):
         return values.astype(object)

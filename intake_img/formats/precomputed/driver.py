@@ -29,7 +29,7 @@ __all__ = ["Precomputed", "PrecomputedSource"]
 class Precomputed(Format):
     """Image or labels in a precomputed volume of Neuroglancer: the folder or URL of its ``info``.
 
-    A local folder that holds nothing but volumes is one image, whose scenes they are.
+    A local folder that contains nothing but volumes is one image, whose scenes they are.
     """
 
     name = "precomputed"

@@ -68,7 +68,7 @@ class PrecomputedHandle(Handle):
             raise FormatError(f"{file} is a file, but a precomputed volume is a folder: give the folder of its info")
         self.names = [""] if is_info(file_json(file / INFO)) else volumes_in(file)
         if not self.names:
-            raise FormatError(f"{file} holds no info of a precomputed volume with data_type and scales")
+            raise FormatError(f"{file} contains no info of a precomputed volume with data_type and scales")
 
     @property
     def scene_names(self) -> Sequence[str]:
@@ -123,7 +123,7 @@ class PrecomputedHandle(Handle):
 
 
 def volumes_in(folder: File) -> list[str]:
-    """Return the names of the volumes in a local folder that holds volumes and nothing else; else none."""
+    """Return the names of the volumes in a local folder that contains volumes and nothing else; else none."""
     if not folder.local:
         return []
     folder.check()

@@ -229,9 +229,11 @@ def _level(image: Image) -> _Level:
         )
     dtype = _STORED.get(str(variable.pixels.dtype), str(variable.pixels.dtype))
     if dtype not in _DTYPES:
-        raise CannotWriteError(f"precomputed volumes hold {', '.join(_DTYPES)}, not {dtype}: convert it with .astype()")
+        raise CannotWriteError(
+            f"precomputed volumes store {', '.join(_DTYPES)}, not {dtype}: convert it with .astype()"
+        )
     if 0 in shape.values():
-        raise CannotWriteError("a precomputed volume holds at least one pixel; save empty images as .zarr")
+        raise CannotWriteError("a precomputed volume needs at least one pixel; save empty images as .zarr")
     order = canonical_order(variable.axes)
     turned = variable.pixels.astype(dtype).transpose([variable.axes.index(a) for a in order])
     pixels = turned.reshape([order.index(a) if a in order else None for a in WRITTEN_AXES])

@@ -41,7 +41,7 @@ class _SdtHandle(Handle):
         self.info = about.decode("cp1250", "replace").replace("\r\n", "\n")
         self.blocks = [b for b in self._blocks() if b is not None]
         if not self.blocks:
-            raise FormatError(f"{file} holds no image of photon delays; read its curves with sdtfile")
+            raise FormatError(f"{file} contains no image of photon delays; read its curves with sdtfile")
 
     def _record(self, offset: int, dtype: np.dtype) -> Any:
         data = self.source.ranges([offset], [dtype.itemsize])[0]

@@ -24,7 +24,7 @@ _Entry = tuple[int, int, int, bytes]
 
 
 def check_tiff(file: File) -> None:
-    """Raise `FormatError` if a local TIFF names tiles or values that its size cannot hold; other files pass."""
+    """Raise `FormatError` if a local TIFF names tiles or values that do not fit its size; other files pass."""
     with open(file.path, "rb") as stream:
         head = stream.read(16)
         if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") or len(head) < 16:

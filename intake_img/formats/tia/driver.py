@@ -99,7 +99,7 @@ class _TiaHandle(Handle):
         lacking = int(np.prod([d.size for d in series.dimensions], dtype=np.int64)) - recorded
         if held < recorded:
             said = (
-                f"{file} was cut off: it holds {held} of {recorded} elements; complete steps of its outermost dimension"
+                f"{file} was cut off: it contains {held} of {recorded} elements; complete steps of its outer dimension"
             )
             warn(f"{said} are read")
         elif lacking:

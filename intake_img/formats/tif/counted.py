@@ -1,6 +1,6 @@
 """Check of the number of planes in a description (ImageJ, tifffile's JSON, Micro-Manager) against existing planes.
 
-tifffile trusts the description. Where it counts more planes than the file holds, the slowest axis becomes shorter;
+tifffile trusts the description. Where it counts more planes than the file contains, the slowest axis becomes shorter;
 where it counts fewer, the user is warned of further pages. Either way the pixels are right.
 """
 

@@ -86,14 +86,14 @@ def resolution_tags(image: Image, plan: TiffEncoding) -> dict[str, Any]:
 
 
 def _rational(per: Sequence[float], unit: int) -> dict[str, Any]:
-    """Resolution tags; nothing if their 32-bit fractions cannot hold the numbers."""
+    """Resolution tags; nothing if their 32-bit fractions cannot store the numbers."""
     if not all(2**-30 < n < 2**31 for n in per):
         return {}
     return {"resolution": tuple(per), "resolutionunit": unit}
 
 
 def _xml_text(text: str) -> str:
-    """Return a text without the characters that XML cannot hold; the record has the text as it is."""
+    """Return a text without the characters that XML cannot store; the record has the text as it is."""
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\N{REPLACEMENT CHARACTER}", text)
 
 

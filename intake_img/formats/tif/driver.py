@@ -36,7 +36,7 @@ class Tif(Format):
     has_levels = True
     options = PaletteOption
     option_docs = {
-        "scene": "Number or name of the image, where the file holds several (series; Images of OME-TIFF; label and "
+        "scene": "Number or name of the image, where the file contains several (series; Images of OME-TIFF; label and "
         'macro image of a slide); None for the first, ``"all"`` to stack equal ones on ``i``.',
     }
     extensions = (
@@ -91,7 +91,7 @@ class Tif(Format):
         bigtiff: bool | None = None,
         byteorder: str | None = None,
     ) -> None:
-        """Write ``.ome.tif`` as OME-TIFF, other names as ImageJ hyperstack where that can hold the image, else plain.
+        """Write ``.ome.tif`` as OME-TIFF, other names as ImageJ hyperstack where that can store the image, else plain.
 
         Parameters
         ----------

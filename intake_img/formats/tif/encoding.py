@@ -1,6 +1,6 @@
 """Encoding of an image as TIFF: dialect, dtype, axes, tiles and codec.
 
-What each dialect can hold is known here.
+What each dialect can store is known here.
 """
 
 from __future__ import annotations
@@ -101,11 +101,11 @@ def plan_of(
     stored = "u1" if dtype.kind == "b" else f"{dtype.kind}{dtype.itemsize}"
     if stored not in _DTYPES:
         raise CannotWriteError(
-            f"TIFF cannot hold the dtype {dtype}: expected integers, floats or complex numbers "
+            f"TIFF cannot store the dtype {dtype}: expected integers, floats or complex numbers "
             "of at most 128 bits; cast with .astype"
         )
     if 0 in pixels.shape:
-        raise CannotWriteError(f"TIFF cannot hold an image of shape {pixels.shape}: expected one that holds pixels")
+        raise CannotWriteError(f"TIFF cannot store an image of shape {pixels.shape}: expected at least one pixel")
     ome = re.search(r"\.ome\.(tiff?|btf|tf2|tf8)$", name) is not None
     colour = _colour_axis(image, variable, stored, rgb, ome)
     sizes = dict(zip(variable.axes, pixels.shape, strict=True))
@@ -204,14 +204,14 @@ def _check_ome(sizes: Mapping[str, int], stored: str, colour: str | None) -> Non
             f"OME-TIFF has the axes t, z, c, y, x and no {other[0]!r}: {advice}, or select one of it"
         )
     if "s" in sizes and sizes["s"] not in (1, 3, 4):
-        raise CannotWriteError(f"OME-TIFF holds 3 or 4 samples of colour, the axis s has {sizes['s']}: {advice}")
+        raise CannotWriteError(f"OME-TIFF stores 3 or 4 samples of colour, the axis s has {sizes['s']}: {advice}")
     if sizes.get("s", 1) > 1 and {"y", "x"} <= set(sizes) and not colour:
-        raise CannotWriteError(f"rgb=False: OME-TIFF holds the axis s as samples of colour alone: {advice}")
+        raise CannotWriteError(f"rgb=False: OME-TIFF stores the axis s as samples of colour alone: {advice}")
     if not {"y", "x"} <= set(sizes):
         raise CannotWriteError(f"OME-TIFF needs the axes y and x, the image has {','.join(sizes)}: {advice}")
     if stored not in _OME_DTYPES:
         cast = ", or cast small numbers, such as labels, with .astype('int32')" if np.dtype(stored).kind in "iu" else ""
-        raise CannotWriteError(f"OME-TIFF cannot hold the dtype {np.dtype(stored)}: {advice}{cast}")
+        raise CannotWriteError(f"OME-TIFF cannot store the dtype {np.dtype(stored)}: {advice}{cast}")
 
 
 def checked_tile(tile: int | Sequence[int] | None) -> tuple[int, int] | None:

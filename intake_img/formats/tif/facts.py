@@ -3,7 +3,7 @@
 ImageJ, LSM, MetaMorph, slide scanners and plain TIFF each keep these facts elsewhere; here they become one table.
 OME-XML is read by `intake_img.formats.tif.ome`.
 
-The resolution tags of plain TIFF mostly hold what a paint program put there (72 dpi). They are taken for the size of a
+The resolution tags of plain TIFF mostly have what a paint program put there (72 dpi). They are taken for the size of a
 pixel only where that is below 10 µm, finer than printers and monitors resolve; else spacing is unknown.
 """
 

@@ -31,7 +31,7 @@ __all__ = ["RECORD_TAG", "Tables", "TiffHandle", "TiffScene", "record_of", "seal
 
 _FRAME = 2**18  # bytes of structure that are compared to tell that two files are laid out alike
 _UUID = re.compile("urn:uuid:[0-9A-Fa-f-]{36}")
-_UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}  # data types of TIFF tags that hold offsets and counts
+_UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}  # data types of TIFF tags that contain offsets and counts
 _OWN_UUID = re.compile(rb'<OME [^<>]*?UUID="(urn:uuid:[0-9A-Fa-f\-]{36})"')
 RECORD_TAG = 65100
 """Private tag of the first page: the record (JSON) of an image that this package wrote."""
@@ -63,7 +63,7 @@ class TiffScene:
 
 @dataclass(frozen=True)
 class Tables:
-    """Where a header holds the offsets and the byte counts of strips or tiles: first byte, number, dtype of each."""
+    """Where a header contains the offsets and the byte counts of strips or tiles: first byte, number, dtype of each."""
 
     offsets: tuple[int, int, np.dtype]
     counts: tuple[int, int, np.dtype]
@@ -72,7 +72,7 @@ class Tables:
         return [np.frombuffer(head, dtype, n, at).astype(np.int64) for at, n, dtype in (self.offsets, self.counts)]
 
     def others(self, head: bytes) -> list[bytes]:
-        """Return what `head` holds beside them."""
+        """Return what `head` contains beside them."""
         (a, n, one), (b, m, two) = sorted((self.offsets, self.counts), key=lambda table: table[0])
         return [head[:a], head[a + n * one.itemsize : b], head[b + m * two.itemsize :]]
 
@@ -206,7 +206,7 @@ def sealed_facts(page: Any) -> list[Any]:
 
 
 def tables_of(page: tifffile.TiffPage, layout: SegmentLayout) -> Tables | None:
-    """Return where the header of a file of one page holds its tables; None where they cannot be swapped."""
+    """Return where the header of a file of one page contains its tables; None where they cannot be swapped."""
     if layout.offsets is None or layout.raw is not None:
         return None
     found = []

@@ -34,7 +34,7 @@ _BOMB, _SIMPLE_BOMB, _SIMPLE = (2**28, 50_000), (2**24, 4_000), {5, 8, 32773, 32
 
 @dataclass(frozen=True)
 class StoredPages:
-    """An array in the file as tifffile's series describe it: axes, shape, and the pages that hold it.
+    """An array in the file as tifffile's series describe it: axes, shape, and the pages that contain it.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class SegmentLayout:
     offsets, counts : ndarray of int64, shape (pages, segments)
         Place of each segment; both 0 where it is missing.
     whole : bool
-        Each segment holds a complete page (or planar sample) without gaps, so that any row of it can be read.
+        Each segment contains a complete page (or planar sample) without gaps, so that any row of it can be read.
     lead : int
         Number of leading axes.
     places : tuple of (int or None)
@@ -164,7 +164,7 @@ def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentL
     Raises
     ------
     FormatError
-        If the structure states more than the file holds, or is of a kind that cannot be read.
+        If the structure states more than the file contains, or is of a kind that cannot be read.
     """
     key = stored.keyframe
     if key.dtype is None or key._dtype is None:
@@ -172,7 +172,7 @@ def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentL
     dtype = np.dtype(key.dtype).newbyteorder("=")
     shape = tuple(int(n) for n in stored.shape)
     if not shape or min(shape) < 1:
-        raise FormatError(f"{name}: an image of shape {shape} holds no pixels")
+        raise FormatError(f"{name}: an image of shape {shape} contains no pixels")
     raw = _raw_dtype(key)
     nbytes = math.prod(shape) * dtype.itemsize
     if stored.offset is not None:
@@ -256,7 +256,7 @@ def _coded_layout(base: SegmentLayout, stored: StoredPages, listed: np.ndarray, 
 
 
 def _inflater(key: tifffile.TiffPage) -> Callable[..., Any] | None:
-    """Return the decompressor of segments that hold native numbers as they stand, compressed by deflate; else None."""
+    """Return the decompressor of segments that have native numbers as they stand, compressed by deflate; else None."""
     plain = key.predictor == 1 and key.fillorder == 1 and key.photometric != 6 and key.compression in (8, 32946)
     item = 0 if key.dtype is None else key.dtype.itemsize
     if not plain or item * 8 != key.bitspersample:
@@ -291,7 +291,7 @@ def _geometry(key: tifffile.TiffPage, name: object) -> tuple[tuple[int, ...], tu
     else:
         segment = (1, min(key.rowsperstrip, page[2]), page[3], page[4])
     if min(page) < 1 or min(segment) < 1:
-        raise FormatError(f"{name}: a page of shape {page} in pieces of {segment} holds no pixels")
+        raise FormatError(f"{name}: a page of shape {page} in pieces of {segment} contains no pixels")
     return page, tuple(int(n) for n in segment), bool(key.is_tiled)
 
 

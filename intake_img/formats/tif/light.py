@@ -438,7 +438,7 @@ def _geometry(entries: Sequence[Any]) -> list[Any]:
 def _check_types(page: _Directory, kind: _Kind, size: int, sound: dict[Any, int]) -> None:
     """Raise `Doubtful` unless the tags of a page are known ones, of the usual types, with their values in the file.
 
-    `sound` holds those that were checked, without their values.
+    `sound` contains those that were checked, without their values.
     """
     integers = (3, 4, 16) if kind.big else (3, 4)
     for entry in page.entries:

@@ -142,7 +142,7 @@ class OmeDocument:
 
     images: Sequence[OmeImage]
     uuid: str | None
-    metadata_file: str | None = None  # the document is elsewhere: this file only holds pixels (BinaryOnly)
+    metadata_file: str | None = None  # the document is elsewhere: this file only contains pixels (BinaryOnly)
     text: str = field(default="", repr=False)
 
     def is_simple(self, own: str) -> bool:

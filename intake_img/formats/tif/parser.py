@@ -110,7 +110,7 @@ class _Parser:
             tif.filehandle.seek(4)
             tif.pages = tifffile.TiffPages(tif)
         if not tif.pages:
-            raise FormatError(f"{file} holds no image: its header points to no page")
+            raise FormatError(f"{file} contains no image: its header points to no page")
         self.chain, problem = check_chain(tif, file)
         if problem and file.path != self.file.path:
             raise FormatError(f"{file}: {problem}")
@@ -138,7 +138,7 @@ class _Parser:
                     self.tables = tables_of(tif.pages.first, scenes[0].levels[0])
         self.judge()
         if not scenes:
-            raise FormatError(f"{self.file} holds no image")
+            raise FormatError(f"{self.file} contains no image")
         return scenes
 
     def judge(self) -> None:
@@ -239,7 +239,7 @@ class _Parser:
             return stored
         own = len(stored.shape) - len(key.shape)
         axes, shape = shortened(stored.axes[:own], stored.shape[:own], pages)
-        self.warn(f"its header counts {need} planes, the file holds {pages}: these are read")
+        self.warn(f"its header counts {need} planes, the file contains {pages}: these are read")
         return replace(stored, axes=axes + stored.axes[own:], shape=shape + tuple(key.shape))
 
     def scene(
@@ -307,7 +307,7 @@ class _Parser:
         held, piece = planes_held(tif, tif.pages.first, need, pages)
         if held < 1 or (piece and held == need and pages == 1):
             return []
-        self.open_chain = piece and held < need  # the further pages of such stacks hold no pixels
+        self.open_chain = piece and held < need  # the further pages of such stacks contain no pixels
         return self.of_counts(tif, pages)
 
     def of_counts(self, tif: tifffile.TiffFile, pages: int) -> list[TiffScene]:
@@ -323,7 +323,7 @@ class _Parser:
             held, piece = planes_held(tif, page, need, pages - number) if need != pages - number else (need, False)
             stored = stack_of(tif, page, count, min(held, need), piece)
             if (planes := math.prod(stored.shape) // math.prod(page.shape)) < need:
-                self.warn(f"its description counts {count}, the file holds {planes}: these are read")
+                self.warn(f"its description counts {count}, the file contains {planes}: these are read")
             own = record if not number and planes == need else None
             name = str(len(scenes))
             scenes.append(self.scene(tif, name, squeezed([stored], _longer(stored)), count.kind, page, None, None, own))
@@ -397,7 +397,7 @@ class _Parser:
         return parse_ome(text) if text else None
 
     def companion(self, name: str) -> OmeDocument | None:
-        """Return the document of a set that another file holds; None, with a warning, if it is missing or damaged."""
+        """Return the document of a set that another file has; None, with a warning, if it is missing or damaged."""
         file = self.file.sibling(name)
         if not file.exists():
             self.warn(f"it is part of a set that {name} describes, which is missing: the pages are read as they are")
@@ -407,7 +407,7 @@ class _Parser:
             document = self.document(self.member(file)) if tiff else parse_ome(_text(file))
             if document is not None and document.images:
                 return document
-            problem = "it holds no OME-XML of images"
+            problem = "it contains no OME-XML of images"
         except FormatError as exc:
             problem = str(exc)
         self.warn(f"{name}, which describes it, cannot be used ({problem}): the pages are read as they are")

@@ -1,7 +1,7 @@
 """Images of OME-TIFF put together from the document: planes in several files, companions, planes that are missing.
 
 tifffile assembles images whose planes are all in one file; here is what it does not understand. What a document
-promises and the files do not hold is left out with a warning.
+promises and the files do not contain is left out with a warning.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def assembled(
     file : File
         The file at hand.
     tif : tifffile.TiffFile or None
-        The same, opened; None for a companion file, which holds no pixels.
+        The same, opened; None for a companion file, which contains no pixels.
     member : callable
         Opens a further file.
 

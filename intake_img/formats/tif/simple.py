@@ -50,7 +50,7 @@ class _Series:
 
 
 def simple_scene(file: File, source: ByteReader) -> tuple[TiffScene, Tables | None] | None:
-    """Return the one image of a simple file, and where its header holds tables of strips; None for other files.
+    """Return the one image of a simple file, and where its header contains tables of strips; None for other files.
 
     Also None for a damaged file: the parser says what is wrong.
     """
@@ -144,7 +144,7 @@ def _imagej_facts(text: str) -> dict[str, Any]:
 
 
 def _imagej_metadata(tiff: LightTiff) -> dict[str, Any]:
-    """Return what ImageJ's tags 50838 and 50839 hold, without pictures; see ij.io.TiffEncoder of ImageJ."""
+    """Return what ImageJ's tags 50838 and 50839 contain, without pictures; see ij.io.TiffEncoder of ImageJ."""
     tags, found, number = tiff.first.tags, {}, 0
     need((50838 in tags) == (50839 in tags))
     if 50838 not in tags:

@@ -1,4 +1,4 @@
-"""Guards of a TIFF file's directories: chains of pages that end, and tags whose types can hold what they are for.
+"""Guards of a TIFF file's directories: chains of pages that end, and tags whose types can store what they are for.
 
 tifffile goes on where a directory is damaged; what would give wrong pixels is refused here, before it is used.
 """
@@ -138,7 +138,7 @@ def check_tags(page: tifffile.TiffPage, name: object) -> None:
 
 
 def _check_entries(entries: bytes, tiff: Any, sound: set[bytes], name: object, page: int) -> None:
-    """Do the same for the entries of a directory; `sound` holds those that were checked, without their values."""
+    """Do the same for the entries of a directory; `sound` contains those that were checked, without their values."""
     bigtiff = tiff.is_bigtiff
     plain = np.frombuffer(entries, np.uint8).reshape(-1, tiff.tagsize)[:, : 12 if bigtiff else 8].tobytes()
     if plain in sound:

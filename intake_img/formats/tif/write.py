@@ -61,7 +61,7 @@ def write_tiff(
     Raises
     ------
     CannotWriteError
-        If TIFF, or OME-TIFF where the name asks for it, cannot hold the image.
+        If TIFF, or OME-TIFF where the name asks for it, cannot store the image.
     MissingExtraError
         If the codec asked for is not installed.
     """

@@ -1,4 +1,4 @@
-"""Olympus cellSens VSI, through slideio: a file of metadata, and a folder of ``.ets`` files that hold the pixels.
+"""Olympus cellSens VSI, through slideio: a file of metadata, and a folder of ``.ets`` files that contain the pixels.
 
 The VSI itself is a TIFF that shows a small overview or the label of the slide; this is never taken for the image.
 """
@@ -42,7 +42,7 @@ class _VsiHandle(Handle):
         self.slide = slideio.open_slide(file.path, "VSI")
         self.scenes = [self.slide.get_scene(k) for k in range(self.slide.num_scenes)]
         if not self.scenes:
-            raise FormatError(f"{file} holds no image that slideio reads: export it from cellSens as OME-TIFF")
+            raise FormatError(f"{file} contains no image that slideio reads: export it from cellSens as OME-TIFF")
 
     @property
     def scene_names(self) -> Sequence[str]:

@@ -23,7 +23,7 @@ _MOST_SIDE = 2**20  # pixels of a tile
 
 
 def find_ets(file: File) -> list[File]:
-    """Return the files that hold the pixels of a VSI.
+    """Return the files that contain the pixels of a VSI.
 
     Raises
     ------
@@ -34,10 +34,10 @@ def find_ets(file: File) -> list[File]:
     found = sorted(glob.glob(f"{glob.escape(folder.path)}/stack*/frame_t*.ets"))
     if found:
         return [file.at(path) for path in found]
-    what = "which holds no stack*/frame_t*.ets" if os.path.isdir(folder.path) else "which is missing"
+    what = "which contains no stack*/frame_t*.ets" if os.path.isdir(folder.path) else "which is missing"
     raise FormatError(
         f"{file}: the pixels of a VSI are in the folder {folder.name} beside it, {what}: copy the folder to "
-        f"{folder.parent} with all its files. The VSI alone holds a small overview, which intake.open_tif(uri) reads"
+        f"{folder.parent} with all its files. The VSI alone contains a small overview, which intake.open_tif(uri) reads"
     )
 
 

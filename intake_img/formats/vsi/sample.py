@@ -1,6 +1,6 @@
 """A tiny VSI for the conformance suite: a tree of tags and a file of uncompressed tiles, both written by hand.
 
-The tree holds what slideio asks for and no more: an image with its frame, whose pixels are in another file (tags 2053
+The tree has what slideio asks for and no more: an image with its frame, whose pixels are in another file (tags 2053
 and 20005), resolution (2019), and two dimensions: z with its step (2007, 2013) and channels with their names (2419).
 """
 

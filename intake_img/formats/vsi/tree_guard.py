@@ -1,6 +1,6 @@
 """Check of the tree of tags in a VSI before slideio reads it, which damaged trees crash or keep in circles.
 
-Layout: a volume is a header of 24 bytes and its tags; a tag of 16 bytes or more may hold further volumes, and tells
+Layout: a volume is a header of 24 bytes and its tags; a tag of 16 bytes or more may contain further volumes, and tells
 where the next one is. See Bio-Formats, ``CellSensReader.readTags``.
 """
 
@@ -16,7 +16,7 @@ __all__ = ["check_tree"]
 _HEADER, _TAG, _MAGIC = struct.Struct("<HHIQII"), struct.Struct("<IiII"), 21321
 _INDEXED, _VOLUME, _INLINE = 0x08000000, 0x10000000, 0x40000000
 _DIMENSION, _MOST_DIMENSIONS = 2007, 10  # a dimension is one of x, y, z, t, c, ...
-_VOLUMES, _SINGLE = (0,), (1, 2)  # kinds of tags that hold several volumes, or one
+_VOLUMES, _SINGLE = (0,), (1, 2)  # kinds of tags that contain several volumes, or one
 _INNER = (*_VOLUMES, *_SINGLE)
 _MOST = 2**28  # bytes of a tree; cellSens writes some MB
 
@@ -38,7 +38,7 @@ def check_tree(file: File) -> None:
 
 
 def _inner(data: bytes, at: int, file: File) -> tuple[list[tuple[int, int]], int]:
-    """Return the places that may hold volumes inside a volume, as first and last byte, and the number of its tags."""
+    """Return the places that may have volumes inside a volume, as first and last byte, and the number of its tags."""
     first, flags = _HEADER.unpack_from(data, at)[3:5]
     count, place = flags & 0xFFFFFFF, at + first
     found: list[tuple[int, int]] = []

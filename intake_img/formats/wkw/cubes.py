@@ -67,7 +67,7 @@ class CubeHeader:
             raise FormatError(f"{file}: voxels of type {voxel} or blocks of type {kind} are not known: it is damaged")
         dtype = np.dtype(f"<{_DTYPES[voxel - 1]}")
         if size == 0 or size % dtype.itemsize:
-            raise FormatError(f"{file}: voxels of {size} bytes cannot hold numbers of {dtype.itemsize}: it is damaged")
+            raise FormatError(f"{file}: voxels of {size} bytes cannot store numbers of {dtype.itemsize}: it is damaged")
         return cls(1 << (lengths & 15), 1 << (lengths >> 4), kind != _RAW, dtype, size // dtype.itemsize, offset)
 
 
@@ -75,7 +75,7 @@ def header_of(folder: File) -> CubeHeader:
     """Return the header that the cubes in a folder share."""
     file = folder / HEADER
     if (data := file_bytes(file)) is None:
-        raise FormatError(f"{folder} holds no {HEADER}: it is not a magnification of a WKW layer")
+        raise FormatError(f"{folder} contains no {HEADER}: it is not a magnification of a WKW layer")
     return CubeHeader.of(data, file)
 
 

@@ -1,4 +1,4 @@
-"""WKW datasets of WEBKNOSSOS: the contract of the format. `layers` knows what a dataset holds, `cubes` reads it."""
+"""WKW datasets of WEBKNOSSOS: the contract of the format. `layers` knows what a dataset contains, `cubes` reads it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WkwHandle(Handle):
         self._arrays: dict[tuple[str, tuple[int, ...]], CubeArray] = {}
         self._described = False
         if not self.layers:
-            raise FormatError(f"{file} holds no layer of WKW: neither a {PROPERTIES} that names one nor a {HEADER}")
+            raise FormatError(f"{file} contains no layer of WKW: neither a {PROPERTIES} that names one nor a {HEADER}")
 
     def renew(self) -> None:
         if self._described:

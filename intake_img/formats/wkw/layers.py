@@ -1,4 +1,4 @@
-"""Which layers a WEBKNOSSOS dataset holds: what ``datasource-properties.json`` says, or the folders that are there."""
+"""Which layers a WEBKNOSSOS dataset has: what ``datasource-properties.json`` says, or the folders that are there."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Answers:
     def bytes(self, key: str) -> bytes | None:
         """Return a document, or the samples of a chunk: little-endian, in C order, clipped at the edges of the array.
 
-        None if there is nothing of this name.
+        None if there is nothing with this name.
 
         Raises
         ------
@@ -106,7 +106,8 @@ class Answers:
         if nbytes(target) > self.most_bytes:
             size, most = byte_size(nbytes(target)), byte_size(self.most_bytes)
             raise TooLargeError(
-                f"a chunk of {size} is more than a message may hold ({most}): choose a smaller dtype or smaller chunks"
+                f"a chunk of {size} is more than a message may contain ({most}): choose a smaller dtype or smaller "
+                "chunks"
             )
         return target.read(region).tobytes()
 

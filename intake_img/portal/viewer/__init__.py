@@ -1,6 +1,6 @@
 """The viewer: a web component of plain ES modules, shared by the portal and by notebooks.
 
-`FOLDER` holds the files to serve; ``intake-viewer.js`` registers ``<intake-viewer src="image.zarr">``. The modules are
+`FOLDER` has the files to serve; ``intake-viewer.js`` registers ``<intake-viewer src="image.zarr">``. The modules are
 independent of Python: they read OME-Zarr 0.5 over HTTP, or any source of tiles with the same three methods.
 """
 
