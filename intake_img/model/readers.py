@@ -365,12 +365,12 @@ def with_leaf(reader: Any, leaf: Any) -> Any:
 
 
 def stretch_of(reader: Any) -> int:
-    """Return how many pixels of tiles are read for each requested pixel, since a selection discards others."""
+    """Return how many pixels are read for each requested one: a selection discards some, a lower level unites some."""
     while isinstance(reader, _WRAPPERS):
-        if isinstance(reader, Selected):
+        if isinstance(reader, Selected) and reader.stretch != 1:
             return reader.stretch
         reader = reader.reader
-    return 1
+    return getattr(reader, "stretch", 1)
 
 
 def mapped(reader: Any) -> np.ndarray | None:

@@ -245,7 +245,7 @@ class _Filling:
         write_pixels(array, self.pixels, progress, look=extremes.look if extremes else None, offset=self.offset)
         for k in range(1, len(self.plan.paths)):
             halved, array = Halved(array, self.plan.factors[k], self.plan.labels), self._array(k)
-            write_pixels(array, halved.pixels().select(self._part(k)), least=2**22, offset=self.offset)
+            write_pixels(array, halved.pixels().select(self._part(k)), share=2, offset=self.offset)
 
     def add_to(self, tasks: Tasks, name: str) -> None:
         layer = add_pixels(tasks, name, self._array(0), self.pixels, self.plan.extremes, self.offset)

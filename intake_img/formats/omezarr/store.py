@@ -25,7 +25,7 @@ from intake_img.formats.omezarr.chunk_files import ChunkFiles
 from intake_img.formats.omezarr.keys import is_document
 from intake_img.formats.omezarr.layout import chunk_files
 from intake_img.model.chunks import Region
-from intake_img.model.machine import give_back
+from intake_img.model.machine import cpus, give_back
 from intake_img.model.pixels import Pixels, chunk_of
 from intake_img.storage.files import File
 from intake_img.storage.jail import METADATA_BYTES
@@ -50,8 +50,9 @@ __all__ = [
 
 _CHUNK_BYTES = 2**20
 _SHARD_BYTES = 2**26
-_BLOCK_BYTES = 2**24
+_LEAST_BYTES, _BLOCK_BYTES = 2**22, 2**24
 _MOST_BYTES = 2**26
+_OF_A_THREAD = 2  # chunks in a block for each thread that writes them, while the next block is read
 _GIVEN_BACK = 2**25  # bytes of an array, after the writing of which no freed memory is kept
 
 
@@ -262,6 +263,18 @@ def block_shape(
     return tuple(max(1, b) for b in block)
 
 
+def block_bytes(unit: int) -> int:
+    """Return how large blocks of chunks of `unit` bytes are: two of them, one that is written while the next is read,
+    hold four chunks for each thread, if these are 4 to 16 MiB.
+
+    Examples
+    --------
+    >>> block_bytes(2**26) == 2**24  # a block has at least one chunk
+    True
+    """
+    return max(_LEAST_BYTES, min(_BLOCK_BYTES, _OF_A_THREAD * cpus() * unit))
+
+
 def rounded_up(block: Sequence[int], unit: Sequence[int]) -> tuple[int, ...]:
     """Return a shape of blocks in complete units; the last block may lie at the end of an axis."""
     return tuple(-(-b // u) * u for b, u in zip(block, unit, strict=True))
@@ -290,15 +303,16 @@ def write_pixels(
     array: Any,
     pixels: Pixels,
     progress: Callable[[int], None] | None = None,
-    least: int = _BLOCK_BYTES,
+    share: int = 1,
     look: Callable[[Region, np.ndarray], None] | None = None,
     offset: Sequence[int] = (),
     write: Callable[[Region, np.ndarray], None] | None = None,
 ) -> None:
-    """Fill a Zarr array with `pixels`, in blocks of about `least` bytes, reading one block ahead.
+    """Fill a Zarr array with `pixels`, block by block, reading one block ahead.
 
-    `look` is called with each region of the array and its pixels. `offset` is where in the array the pixels begin.
-    `write` writes a block of complete chunks or shards; by default zarr does.
+    Blocks hold about `block_bytes`, divided by `share`. `look` is called with each region of the array and its pixels.
+    `offset` is where in the array the pixels begin. `write` writes a block of complete chunks or shards; by default
+    zarr does.
     """
     if 0 in pixels.shape:
         return
@@ -308,6 +322,7 @@ def write_pixels(
         return
     item = pixels.dtype.itemsize
     most = max(_MOST_BYTES, min(4 * _MOST_BYTES, math.prod(pixels.tiles) * item))  # a tile is in memory anyway
+    least = block_bytes(math.prod(unit) * item) // share
     block = block_shape(pixels.shape, pixels.tiles, unit, item, most, least)
     roomy = math.prod(block) * item <= _MOST_BYTES
     edges = edges_of(pixels.shape, rounded_up(block, unit), offset)
@@ -369,6 +384,11 @@ class Halved:
         # the smallest number of samples that whole chunks contain: half an odd chunk would fit no other length
         tiles = tuple(math.lcm(t, f) // f for t, f in zip(tiles_of(self.array), self.factors, strict=True))
         return Pixels(self, shape, self.array.dtype, tiles)
+
+    @property
+    def stretch(self) -> int:
+        """How many samples become one."""
+        return math.prod(self.factors)
 
     @cached_property
     def files(self) -> ChunkFiles | None:

@@ -74,7 +74,7 @@ class PyramidPlan:
                 writer = chunk_writer(array, self.fill)
                 write = None if writer is None else partial(writer.write, pool=pool)
                 if halved is not None:  # each block is made of one several times as large
-                    write_pixels(array, pixels, least=2**22, write=write)
+                    write_pixels(array, pixels, share=2, write=write)
                 else:
                     look = self.extremes.look if self.extremes and k == 0 else None
                     write_pixels(array, pixels, progress, look=look, write=write)
