@@ -1,11 +1,13 @@
 """Laws of searches in tables of images: they find what a loop over the rows finds, whoever wrote the table, and read
 no more than is necessary."""
 
+import contextlib
 import datetime as dt
 import decimal
 import json
 import operator
 import pickle
+import sqlite3
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from thoroughness import examples
 
 from intake_img import open_table, write_table
-from intake_img.catalog import arrow_rows, trigrams
+from intake_img.catalog import arrow_rows, sqlite_words, trigrams
 from intake_img.catalog.trigrams import groups_with, packed, trigrams_in, unpacked
 from intake_img.errors import CatalogError
 
@@ -273,3 +275,176 @@ def test_results_of_searches_are_kept_by_conditions(table):
     found.close()
     assert list(found) == ["x1"]
     assert len(table) == 6
+
+
+def test_columns_of_numbers_that_hold_texts_are_not_compared(tmp_path):
+    """'10.0' is before '9' in texts."""
+    table = foreign(tmp_path, spacing_x=["10.0", "9"], size=pa.nulls(2))
+    with pytest.raises(CatalogError, match="'spacing_x' of the table has texts"):
+        table.search(spacing_x="<0.5")
+    assert list(table.search(size=">0")) == []
+
+
+# SQLite
+
+TEXTS = st.lists(LETTERS | st.just("a\0b"), min_size=1, max_size=8)
+
+
+def others(path, statements):
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(*statement)
+
+
+INSERT = "INSERT {}INTO images(name, uri, driver, text) VALUES (?, 'a.npy', 'npy', ?)"
+EDITS = {
+    "nothing": lambda text: [],
+    "insert": lambda text: [(INSERT.format(""), ("new", text))],
+    "replace": lambda text: [(INSERT.format("OR REPLACE "), ("x0", text))],
+    "replace and insert": lambda text: [
+        (INSERT.format("OR REPLACE "), ("x0", text)),
+        (INSERT.format(""), ("new", text + "b")),
+    ],
+    "update": lambda text: [("UPDATE images SET text = ? WHERE name = 'x0'", (text,))],
+    "delete": lambda text: [("DELETE FROM images WHERE name = 'x0'",)],
+    "delete and insert": lambda text: [("DELETE FROM images",), (INSERT.format(""), ("new", text))],
+    "renumber": lambda text: [("UPDATE images SET _row = _row + 100",)],
+    "drop": lambda text: [
+        ("DROP TABLE images",),
+        ("CREATE TABLE images(_row INTEGER PRIMARY KEY, name, uri, driver, text)",),
+        (INSERT.format(""), ("new", text)),
+    ],
+    "rename": lambda text: [
+        ("ALTER TABLE images RENAME TO old",),
+        ("CREATE TABLE images AS SELECT * FROM old",),
+        ("UPDATE images SET text = ?", (text,)),
+    ],
+    "no index": lambda text: [("DROP TABLE IF EXISTS images_trigrams",)],
+    "another index": lambda text: [
+        ("DROP TABLE IF EXISTS images_trigrams",),
+        ("CREATE TABLE images_trigrams(text)",),
+    ],
+    "no triggers": lambda text: [
+        ("DROP TRIGGER IF EXISTS images_trigrams_insert",),
+        (INSERT.format(""), ("new", text)),
+    ],
+}
+
+
+@given(TEXTS, LETTERS, st.data(), st.sampled_from(list(EDITS)))
+@examples(25)
+def test_words_in_a_database_that_others_changed(tmp_path_factory, texts, added, data, edit):
+    pytest.importorskip("sqlalchemy")
+    path = tmp_path_factory.mktemp("sql") / "a.sqlite"
+    names = [f"x{k}" for k in range(len(texts))]
+    write_table(entries(names), path, columns={"note": dict(zip(names, texts, strict=True))})
+    others(path, EDITS[edit](added))
+    others(path, [("VACUUM",)] if data.draw(st.booleans()) else [])
+    words = data.draw(st.sampled_from([*texts, added]).flatmap(lambda t: st.sampled_from([t, t[1:], t[:3]])) | LETTERS)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT name, text FROM images").fetchall()
+    expected = [n for n, t in rows if all(t is not None and w in t.casefold() for w in words.casefold().split())]
+    assert sorted(open_table(path).search(text=words)) == sorted(expected)
+
+
+def test_words_of_a_database_are_found_by_its_index(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    path = tmp_path / "a.sqlite"
+    write_table(entries(["a", "b"]), path, columns={"note": {"a": "mitosis"}})
+    assert list(open_table(path).search(text="mitosis")) == ["a"]
+    others(path, [("INSERT INTO images_trigrams(images_trigrams) VALUES ('delete-all')",)])
+    assert list(open_table(path).search(text="mitosis")) == []
+    others(path, [("UPDATE images SET text = text",)])
+    assert list(open_table(path).search(text="mitosis")) == ["a"]
+
+
+def test_a_database_without_an_index_of_words(tmp_path, monkeypatch):
+    """SQLite was built without FTS5, or the name of the table is a strange one."""
+    pytest.importorskip("sqlalchemy")
+    write_table(entries(["a", "b"]), tmp_path / "b.sqlite", table="my 'images'")
+    assert list(open_table(tmp_path / "b.sqlite", table="my 'images'").search(text="A.NPY")) == ["a"]
+    monkeypatch.setattr(sqlite_words, "_can", lambda connection: False)
+    write_table(entries(["a", "b"]), tmp_path / "a.sqlite")
+    assert list(open_table(tmp_path / "a.sqlite").search(text="A.NPY")) == ["a"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.sqlite")) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master WHERE name LIKE '%trigrams%'").fetchall() == []
+
+
+def test_a_table_of_a_database_is_replaced_with_its_index(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    url = f"sqlite:///{tmp_path}/a.sqlite3"
+    others(tmp_path / "a.sqlite3", [("CREATE TABLE mine(a)",)])
+    for name in ("first", "second"):
+        write_table(entries([name]), url, overwrite=name == "second")
+        assert list(open_table(url).search(text=name)) == [name]
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        write_table(entries(["third"]), url)
+    assert list(open_table(url)) == ["second"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.sqlite3")) as connection:
+        assert connection.execute("SELECT count(*) FROM mine").fetchone() == (0,)
+
+
+def test_rows_of_a_database_keep_their_order(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    write_table(entries(["b", "c", "a"]), tmp_path / "a.sqlite")
+    table = open_table(tmp_path / "a.sqlite")
+    assert list(table) == [r["name"] for r in table.images.rows()] == ["b", "c", "a"]
+    assert list(table.search(text="npy")) == ["b", "c", "a"]
+    assert [r["name"] for r in table.images.first(2)] == ["b", "c"]
+    assert "_row" not in table.to_dataframe()
+
+
+def test_types_of_other_databases(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    path = tmp_path / "o.sqlite"
+    create = (
+        "CREATE TABLE images(name TEXT, uri TEXT, driver VARCHAR(20), text TEXT, modified DATETIME, good BOOLEAN, "
+        "channels JSON, dose DECIMAL(5, 2), free, spacing_x TEXT)"
+    )
+    insert = "INSERT INTO images VALUES (?, 'a.npy', 'npy', ?, ?, ?, ?, ?, ?, '0.5')"
+    first = ("a", "Stra\u00dfe \u00c4R", "2024-05-01 12:00:00.000000", True, '["DAPI"]', 0.5, "x")
+    second = ("b", None, "long ago", False, "none", None, 3)
+    others(path, [(create,), (insert, first), (insert, second)])
+    table = open_table(path)
+    assert list(table.search(text="STRASSE \u00e4r")) == ["a"]
+    assert list(table.search(modified=">2024-05")) == ["a", "b"]
+    assert list(table.search(good=True)) == ["a"]
+    assert list(table.search(channels="DAPI")) == ["a"]
+    assert list(table.search(channels="dapi")) == []
+    assert list(table.search(dose="<1")) == ["a"]
+    assert list(table.search(free="x")) == ["a"]
+    with pytest.raises(CatalogError, match="has texts"):
+        table.search(spacing_x="<1")
+    assert [row["modified"] for row in table.images.rows()] == ["2024-05-01 12:00:00.000000", "long ago"]
+
+
+def test_locked_and_damaged_databases_are_told(tmp_path, monkeypatch):
+    sa = pytest.importorskip("sqlalchemy")
+    path = tmp_path / "a.sqlite"
+    write_table(entries([f"x{k}" for k in range(500)]), path)
+    table = open_table(path)
+    assert len(table) == 500
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        create = sa.create_engine
+        monkeypatch.setattr(sa, "create_engine", lambda url: create(url, connect_args={"timeout": 0}))
+        for ask in (len, list, lambda t: list(t.search(text="x3")), lambda t: t["x3"], lambda t: len(open_table(path))):
+            with pytest.raises(CatalogError, match="locked"):
+                ask(table)
+        connection.rollback()
+    assert len(table) == 500
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+    for ask in (list, lambda t: list(t.search(text="x3")), lambda t: t["x3"]):
+        with pytest.raises(CatalogError, match="cannot be read"):
+            ask(table)
+
+
+@pytest.mark.parametrize("url", ["oracle+nothing://me:secret@host/a", "postgresql+nosuch://me:secret@host/a"])
+def test_databases_that_cannot_be_opened_are_told_without_passwords(url):
+    pytest.importorskip("sqlalchemy")
+    for ask in (lambda: len(open_table(url)), lambda: write_table({}, url)):
+        with pytest.raises(CatalogError, match="cannot be opened") as error:
+            ask()
+        assert "secret" not in str(error.value)

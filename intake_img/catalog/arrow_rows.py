@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.catalog.cells import as_texts, kind_of, plain
+from intake_img.catalog.cells import as_texts, cell, kind_of, plain
 from intake_img.catalog.columns import COLUMNS, REPEATED, Condition
 from intake_img.catalog.spoken import SINGULAR, has_word, saying
 from intake_img.catalog.table_batches import BATCH, in_batches
@@ -70,7 +70,7 @@ class _Parquet:
     another: Callable[[], Any]
     many: bool
     columns: dict[str, Any] = field(default_factory=dict)
-    group: tuple[int, dict[str, Any]] = (-1, {})
+    group: tuple[int, Any] = (-1, None)
 
     @classmethod
     def opened(cls, file: File) -> _Parquet:
@@ -128,16 +128,18 @@ class _Parquet:
                 self.columns |= {n: _cells(n, table.column(n)) for n in new}
         return [self.columns[n] for n in names]
 
+    @cached_property
+    def kinds(self) -> dict[str, type]:
+        return {f.name: _kind(f.name, f.type) for f in self.reader.schema_arrow}
+
     def cells(self, number: int) -> dict[str, Any]:
         """Return a row by its number, without its text; only its row group is read from the file, and cached."""
         group = int(np.searchsorted(self.bounds, number, side="right")) - 1
-        if self.group[0] != group:
-            names = [n for n in self.reader.schema_arrow.names if n != "text"]
-            with _damage_told():
-                self.group = group, dict(zip(names, self.reader.read_row_group(group, names).columns, strict=True))
-        at = number - int(self.bounds[group])
         with _damage_told():
-            return {name: _cells(name, column.slice(at, 1))[0].as_py() for name, column in self.group[1].items()}
+            if self.group[0] != group:
+                self.group = group, self.reader.read_row_group(group, [n for n in self.kinds if n != "text"])
+            (row,) = self.group[1].slice(number - int(self.bounds[group]), 1).to_pylist()
+        return {name: cell(value, self.kinds[name]) for name, value in row.items()}
 
     def number_of(self, name: str) -> int:
         """Return the number of the first row of a name, or -1."""
@@ -183,8 +185,7 @@ class ArrowRows:
 
     def __init__(self, file: _Parquet, chosen: Any = None) -> None:
         self.file, self.chosen = file, chosen
-        kinds = {f.name: kind_of(_values_of(f.type)) for f in file.reader.schema_arrow}
-        self.kinds: Mapping[str, type] = kinds | ({"name": str} if "name" in kinds else {})
+        self.kinds: Mapping[str, type] = file.kinds
 
     @classmethod
     def opened(cls, file: File) -> ArrowRows:
@@ -312,12 +313,20 @@ def _columns(reader: Any, group: int, names: Sequence[str]) -> list[Any]:
 
 
 def _cells(name: str, column: Any) -> Any:
+    pa = _pyarrow()
+    if pa.types.is_null(column.type):
+        return pa.nulls(len(column), {str: pa.string(), float: pa.float64(), int: pa.int64()}[_kind(name, column.type)])
     found = plain(column)
     return as_texts(found) if name == "name" else found
 
 
-def _values_of(type_: Any) -> Any:
-    return type_.value_type if _pyarrow().types.is_dictionary(type_) else type_
+def _kind(name: str, type_: Any) -> type:
+    if name == "name":
+        return str
+    types = _pyarrow().types
+    if types.is_null(type_):
+        return COLUMNS.get(name, str)
+    return kind_of(type_.value_type if types.is_dictionary(type_) else type_)
 
 
 def _values(column: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from intake_img.model.packages import imported
 
-__all__ = ["as_texts", "kind_of", "plain"]
+__all__ = ["as_texts", "cell", "kind_of", "plain"]
 
 
 def kind_of(type_: Any) -> type:
@@ -61,9 +61,9 @@ def _types() -> Any:
 
 def _is_text(type_: Any) -> bool:
     types = _types()
-    return any(
-        is_one(type_) for is_one in (types.is_large_string, types.is_binary, types.is_large_binary, types.is_null)
-    ) or str(type_) in ("string_view", "binary_view")
+    return any(is_one(type_) for is_one in (types.is_large_string, types.is_binary, types.is_large_binary)) or str(
+        type_
+    ) in ("string_view", "binary_view")
 
 
 def _in_one(column: Any) -> Any:
@@ -73,5 +73,18 @@ def _in_one(column: Any) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
+def cell(value: Any, kind: type) -> Any:
+    """Return a value of a column of a kind as `plain` has it: as a text, integer or float, or None."""
+    if value is None or isinstance(value, str):
+        return value
+    if kind is str:
+        return _told(value)
+    if isinstance(value, bool):
+        return int(value)
+    return value if isinstance(value, (int, float)) else float(value)
+
+
 def _told(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     return str(value.isoformat()) if hasattr(value, "isoformat") else json.dumps(value, ensure_ascii=False, default=str)

@@ -74,6 +74,8 @@ def condition(column: str, value: Any, kinds: Mapping[str, type]) -> Condition:
     """
     if column not in kinds:
         raise CatalogError(f"the table has no column {column!r}; it has {', '.join(kinds)}")
+    if kinds[column] is str and COLUMNS.get(column, str) is not str:
+        raise CatalogError(f"the column {column!r} of the table has texts: write it again with numbers")
     value = value.tolist() if hasattr(value, "tolist") else value  # of numpy, pandas
     many = isinstance(value, Iterable) and not isinstance(value, str)
     if column == "text":

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from decimal import Decimal
 from typing import Any
 
+from intake_img.catalog.cells import cell
 from intake_img.catalog.columns import Condition
+from intake_img.catalog.sqlite_words import (
+    ROW,
+    add_index,
+    add_search,
+    drop_index,
+    has_index,
+    is_valid,
+    terms_of_words,
+)
 from intake_img.catalog.table_batches import BATCH, in_batches
 from intake_img.errors import CatalogError
 from intake_img.model.packages import imported
@@ -14,88 +25,134 @@ from intake_img.storage.files import File
 
 __all__ = ["SqlRows", "write_sql"]
 
+_INDEXED = (("plate", "well"), ("well",))
+"""Columns of few rows for each value."""
+
 
 def _sqlalchemy() -> Any:
     return imported("sqlalchemy", "sql", "tables of images in databases")
 
 
+@contextlib.contextmanager
+def _connected(url: str) -> Iterator[Any]:
+    """Open a database, in a transaction; what it reports is a `CatalogError`."""
+    sa = _sqlalchemy()
+    try:
+        engine = sa.create_engine(url)
+    except (sa.exc.SQLAlchemyError, ImportError) as exc:
+        raise CatalogError(f"{_shown(url)} cannot be opened: {str(exc)[:200]}") from exc
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", lambda connection, _: add_search(connection))
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except sa.exc.NoSuchTableError:
+        raise
+    except sa.exc.SQLAlchemyError as exc:
+        raise CatalogError(f"{_shown(url)} cannot be read as a database: {str(exc)[:300]}") from exc
+    finally:
+        engine.dispose()
+
+
+def _shown(url: str) -> str:
+    """Return a URL without its password."""
+    return str(_sqlalchemy().engine.make_url(url).render_as_string(hide_password=True))
+
+
 def write_sql(
     rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], url: str, name: str, overwrite: bool
 ) -> None:
+    """Write a table of a database; in SQLite, with an index of its words."""
     sa = _sqlalchemy()
-    types = {str: sa.Text, float: sa.Float(53), int: sa.BigInteger}
-    engine = sa.create_engine(url)
-    try:
-        if sa.inspect(engine).has_table(name) and not overwrite:
-            raise FileExistsError(f"{url} has a table {name!r}: choose another name, or pass overwrite=True")
-        columns = [sa.Column(c, types[k], primary_key=c == "name") for c, k in kinds.items()]
-        table = sa.Table(name, sa.MetaData(), *columns)
-        with engine.begin() as connection:
-            table.drop(connection, checkfirst=True)
-            table.create(connection)
-            for batch in in_batches(rows, BATCH):
-                connection.execute(sa.insert(table), [dict(row) for row in batch])
-    finally:
-        engine.dispose()
+    types = _types()
+    with _connected(url) as connection:
+        if sa.inspect(connection).has_table(name) and not overwrite:
+            raise FileExistsError(f"{_shown(url)} has a table {name!r}: choose another name, or pass overwrite=True")
+        lite = connection.dialect.name == "sqlite"
+        columns = [
+            sa.Column(c, types[k], primary_key=c == "name" and not lite, unique=c == "name" and lite)
+            for c, k in kinds.items()
+        ]
+        number = [sa.Column(ROW, sa.Integer, primary_key=True)] if lite else []
+        table = sa.Table(name, sa.MetaData(), *number, *columns)
+        if lite:
+            drop_index(connection, name)
+            for indexed in _INDEXED:
+                sa.Index(f"{name}_{'_'.join(indexed)}", *(table.columns[c] for c in indexed))
+        table.drop(connection, checkfirst=True)
+        table.create(connection)
+        for batch in in_batches(rows, BATCH):
+            connection.execute(sa.insert(table), [dict(row) for row in batch])
+        if lite:
+            add_index(connection, name)
 
 
 class SqlRows:
     """Rows of a table of a database; the database executes searches."""
 
-    def __init__(self, url: str, name: str, table: Any, conditions: tuple[Condition, ...] = ()) -> None:
+    def __init__(self, url: str, name: str, table: Any, indexed: bool, conditions: tuple[Condition, ...] = ()) -> None:
         self.url, self.name, self.table, self.conditions = url, name, table, conditions
-        self.kinds: Mapping[str, type] = {c.name: _kind(c) for c in table.columns}
+        self.indexed = indexed  # whether there is an index of words
+        self.columns = [c for c in table.columns if c.name != ROW]
+        self.kinds: Mapping[str, type] = {c.name: _kind(c) for c in self.columns}
 
     @classmethod
     def opened(cls, file: File, name: str) -> SqlRows:
         sa = _sqlalchemy()
         url = f"sqlite:///file:{_quoted(file.path)}?mode=ro&uri=true" if file.local else file.path
-        engine = sa.create_engine(url)
         try:
-            table = sa.Table(name, sa.MetaData(), autoload_with=engine)
+            with _connected(url) as connection:
+                table = sa.Table(name, sa.MetaData(), autoload_with=connection)
+                lite = connection.dialect.name == "sqlite"
+                indexed = lite and has_index(connection, name)
+            for column in table.columns if lite else ():  # SQLite stores anything in any column
+                column.type = _types()[_kind(column)]()
         except sa.exc.NoSuchTableError:
-            raise CatalogError(f"{file} has no table {name!r}; give its name as table=") from None
-        except sa.exc.SQLAlchemyError as exc:
-            raise CatalogError(f"{file} cannot be read as a database: {str(exc)[:200]}") from exc
-        finally:
-            engine.dispose()
+            raise CatalogError(f"{_shown(url)} has no table {name!r}; give its name as table=") from None
         if missing := [c for c in ("name", "uri", "driver") if c not in table.columns]:
-            raise CatalogError(f"{file}: {name!r} is not a table of images: it has no column {missing[0]!r}")
-        return cls(url, name, table)
+            raise CatalogError(f"{_shown(url)}: {name!r} is not a table of images: it has no column {missing[0]!r}")
+        return cls(url, name, table, indexed)
 
-    @cached_property
-    def _where(self) -> list[Any]:
-        return [term for one in self.conditions for term in _terms(self.table.columns[one.column], one)]
+    def _ask(
+        self, *columns: Any, where: Sequence[Any] = (), most: int | None = None, ordered: bool = True
+    ) -> list[Any]:
+        sa = _sqlalchemy()
+        with _connected(self.url) as connection:
+            words = any(one.column == "text" for one in self.conditions)
+            indexed = words and self.indexed and is_valid(connection, self.name)
+            terms = [term for one in self.conditions for term in self._terms(one, connection.dialect.name, indexed)]
+            statement = sa.select(*columns).select_from(self.table).where(*terms, *where).limit(most)
+            if ordered and ROW in self.table.columns:
+                statement = statement.order_by(self.table.columns[ROW])
+            return list(connection.execute(statement))
 
-    def _ask(self, statement: Any) -> list[Any]:
-        engine = _sqlalchemy().create_engine(self.url)
-        try:
-            with engine.connect() as connection:
-                return list(connection.execute(statement.where(*self._where)))
-        finally:
-            engine.dispose()
+    def _terms(self, one: Condition, dialect: str, indexed: bool) -> list[Any]:
+        if one.column == "text" and dialect == "sqlite":
+            return terms_of_words(self.table, one.value, indexed)
+        return _terms(_comparable(self.table.columns[one.column]), one, dialect)
 
     def find(self, conditions: Sequence[Condition]) -> SqlRows:
-        return SqlRows(self.url, self.name, self.table, (*self.conditions, *conditions))
+        return SqlRows(self.url, self.name, self.table, self.indexed, (*self.conditions, *conditions))
 
     def count(self) -> int:
-        sa = _sqlalchemy()
-        return int(self._ask(sa.select(sa.func.count()).select_from(self.table))[0][0])
+        return int(self._ask(_sqlalchemy().func.count(), ordered=False)[0][0])
 
     def names(self) -> list[str]:
-        return [row[0] for row in self._ask(_sqlalchemy().select(self.table.columns["name"]))]
+        return [row[0] for row in self._ask(self.table.columns["name"])]
 
     def row(self, name: str) -> dict[str, Any] | None:
-        sa = _sqlalchemy()
-        found = self._ask(sa.select(self.table).where(self.table.columns["name"] == name).limit(1))
-        return dict(found[0]._mapping) if found else None
+        found = self._ask(*self.columns, where=[self.table.columns["name"] == name], most=1)
+        return self._cells(found[0]) if found else None
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        return (dict(row._mapping) for row in self._ask(_sqlalchemy().select(self.table)))
+        return map(self._cells, self._ask(*self.columns))
 
     def first(self, most: int) -> list[dict[str, Any]]:
         """Return the first rows, without reading all."""
-        return [dict(row._mapping) for row in self._ask(_sqlalchemy().select(self.table).limit(most))]
+        return list(map(self._cells, self._ask(*self.columns, most=most)))
+
+    def _cells(self, row: Any) -> dict[str, Any]:
+        return {c: cell(value, kind) for value, (c, kind) in zip(row, self.kinds.items(), strict=True)}
 
 
 def _quoted(path: str) -> str:
@@ -104,16 +161,32 @@ def _quoted(path: str) -> str:
     return quote(path)
 
 
+def _types() -> Mapping[type, Any]:
+    sa = _sqlalchemy()
+    return {str: sa.Text, float: sa.Double, int: sa.BigInteger}
+
+
 def _kind(column: Any) -> type:
     try:
-        return column.type.python_type if column.type.python_type in (int, float) else str
+        found = column.type.python_type
     except NotImplementedError:
         return str
+    return {bool: int, int: int, float: float, Decimal: float}.get(found, str)
 
 
-def _terms(column: Any, one: Condition) -> list[Any]:
+def _comparable(column: Any) -> Any:
+    """Return a column, or an expression for it, that is compared with values of its kind."""
+    kind = _kind(column)
+    same = isinstance(column.type, _sqlalchemy().String) if kind is str else column.type.python_type is kind
+    return column if same else _sqlalchemy().cast(column, _types()[kind])
+
+
+def _terms(column: Any, one: Condition, dialect: str) -> list[Any]:
     if one.operator == "has":
-        return [column.contains(word, autoescape=True) for word in one.value]
+        if dialect == "sqlite":  # where LIKE ignores case
+            return [_sqlalchemy().func.instr(column, word) > 0 for word in one.value]
+        searched = _sqlalchemy().func.lower(column) if one.column == "text" else column
+        return [searched.contains(word, autoescape=True) for word in one.value]
     if one.operator == "in":
         return [column.in_(one.value)]
     compare: Mapping[str, Callable[[Any], Any]] = {
