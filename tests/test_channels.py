@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import xarray as xr
 from matplotlib.figure import Figure
 from PIL import Image
 
 import intake_img
+from intake_img.accessor.colors import stated_colors
 from intake_img.accessor.thumbnail import thumbnail
 from intake_img.doors.cli.main import main
 from intake_img.errors import AxesError
@@ -115,3 +119,55 @@ def test_digits_that_a_command_gets_are_names_first(tmp_path, capsys):
         np.testing.assert_array_equal(np.asarray(Image.open(out)), thumbnail(image(), channel=number))
     assert main(["coloc", path, "--pair", "0", "2", "--thresholds", "none"]) == 0
     assert "0-2" in capsys.readouterr().out
+
+
+COLOURS = {"a": "#FF0000", "b": "#00FF00", "d": "#0000FF"}
+LENGTHS = {"a": 500.0, "b": 600.0, "d": 700.0}
+SELECTED: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
+    "sorted": lambda ds: ds.sel(c=["d", "a", "b"]),
+    "two": lambda ds: ds.isel(c=slice(1, None)),
+    "one": lambda ds: ds.isel(c=[1]),
+    "one without an axis": lambda ds: ds.isel(c=1),
+    "lazy": lambda ds: ds.chunk(c=1).isel(c=[2, 0]).img.gaussian_filter(1).transpose("y", "x", "c"),
+    "kept": lambda ds: pickle.loads(pickle.dumps(ds.isel(c=[1, 2]).load() * 1.0)).isel(c=[1, 0]),
+    "renamed": lambda ds: ds.isel(c=[0, 1]).assign_coords(c=("c", ["d", "a"], {"color": ["#FF0000", "#00FF00"]})),
+}
+
+
+@pytest.fixture
+def coloured(tmp_path):
+    names = list(COLOURS)
+    ds = image(names).to_dataset()
+    ds["c"].attrs = {"color": [COLOURS[n] for n in names], "emission_wavelength": [LENGTHS[n] for n in names], "n": "m"}
+    path = str(tmp_path / "in.npz")
+    intake_img.imsave(ds, path)
+    return path
+
+
+@pytest.mark.parametrize("how", SELECTED)
+def test_colours_and_wavelengths_follow_a_selection(coloured, how, tmp_path):
+    ds = intake_img.imload(coloured)
+    found = SELECTED[how](ds)
+    names = np.atleast_1d(found["c"].values).tolist()
+    wanted = [COLOURS[n] for n in (["a", "b"] if how == "renamed" else names)]
+    assert list(stated_colors(found["image"]).values()) == wanted
+    for name in ("out.npz", "out.ome.tif", "out.ome.zarr"):
+        intake_img.imsave(found.drop_attrs(deep=False), tmp_path / name)
+        attrs = intake_img.imload(tmp_path / name)["c"].attrs
+        assert attrs["color"] == wanted
+        if how != "renamed":
+            assert attrs["emission_wavelength"] == [LENGTHS[n] for n in names]
+    if how == "renamed":
+        return
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as tif:
+        told = re.findall(r'<Channel [^>]*Name="(.)"[^>]*EmissionWavelength="([^"]*)"', tif.ome_metadata)
+    assert [(name, float(v)) for name, v in told] == [(n, LENGTHS[n]) for n in names]
+
+
+def test_colours_follow_a_partition(coloured):
+    for key in ("b", ["d", "a"], slice(1, 3), [-1], {"c": 0}):
+        ds = intake_img.imload(coloured, partition={"c": key} if not isinstance(key, dict) else key)
+        names = np.atleast_1d(ds["c"].values).tolist()
+        assert ds["c"].attrs["color"] == [COLOURS[n] for n in names]
+        assert ds["c"].attrs["emission_wavelength"] == [LENGTHS[n] for n in names]
+        assert ds["c"].attrs["n"] == "m"

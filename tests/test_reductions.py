@@ -34,6 +34,28 @@ def test_known_reductions_of_bytes(answers, chunks):
         np.testing.assert_allclose(getattr(image.img, name)(), answers[f"A16_{name}"], rtol=1e-12)
 
 
+@pytest.mark.parametrize("chunks", [None, {"t": 1}])
+def test_units_of_pixels(chunks):
+    image = stack(np.random.default_rng(0).random((3, 8, 8)), chunks=chunks).assign_attrs(units="HU", note=1)
+    for name in ("max", "mean", "sum", "std", "max_projection"):
+        method = getattr(image.img, name)
+        assert method(*(["x"] if "projection" in name else [])).attrs == {"units": "HU", "note": 1}
+    assert image.img.var().attrs == {"units": "(HU)^2", "note": 1}
+    for found in (image.img.normalize(), image.img.localcorr(1), image.img.enhance_contrast()):
+        assert found.attrs == {"note": 1}
+    assert image.attrs == {"units": "HU", "note": 1}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kept_axis_of_one_sample_keeps_its_coordinates(name):
+    image = stack(np.ones((1, 3, 2, 2)), "tiyx", t=[5.0], i=[1, 2, 3]).assign_coords(exposure=("t", [9]))
+    for found in (image, image.chunk(1)):
+        kept = getattr(found.img, name)(keepdims=True)
+        assert kept.sizes == {"t": 1, "i": 1, "y": 2, "x": 2}
+        assert {str(n): c.values.tolist() for n, c in kept.coords.items()} == {"t": [5.0], "exposure": [9]}
+        assert not getattr(found.img, name)("t").coords.keys() & {"t", "exposure"}
+
+
 @examples(60)
 @given(data=st.data())
 def test_equals_numpy(data):

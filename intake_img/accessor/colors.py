@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from intake_img.model.axes import RGB
+from intake_img.model.datasets import attributes_of
 
 __all__ = [
     "channel_name",
@@ -63,7 +64,7 @@ def stated_colors(array: xr.DataArray) -> Mapping[int, Any] | None:
     if "c" not in array.coords:
         return None
     coord = array.coords["c"]
-    stated = coord.attrs.get("color")
+    stated = attributes_of(coord).get("color")
     if stated is None:
         return None
     stated = [stated] if isinstance(stated, str) else stated

@@ -32,6 +32,7 @@ __all__ = [
     "gridded",
     "image_axes",
     "images",
+    "in_units",
     "is_categorical",
     "is_image",
     "joined",
@@ -261,6 +262,18 @@ def with_data(
     }
     kept.update({n: c for n, c in changed.items() if c is not None})
     return xr.DataArray(data, dims=dims, coords=kept, name=array.name, attrs=array.attrs)
+
+
+def in_units(array: xr.DataArray, power: int) -> xr.DataArray:
+    """Return a result with the unit of its pixels (``attrs["units"]``: Hounsfield units, counts) raised to a power.
+
+    With the power 0 it has none.
+    """
+    found = array.copy(deep=False)
+    unit = found.attrs.pop("units", None)
+    if unit and power:
+        found.attrs["units"] = f"({unit})^{power}"
+    return found
 
 
 def reduced(array: xr.DataArray, dim: Any) -> tuple[str, ...]:

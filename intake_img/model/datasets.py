@@ -17,7 +17,20 @@ from xarray.indexes import PandasIndex
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import known_spacing
 
-__all__ = ["FILE_ATTRS", "coordinate", "data_of", "dataset_of", "indexed_lazily", "spacing_of", "step_of"]
+__all__ = [
+    "FILE_ATTRS",
+    "attributes_of",
+    "coordinate",
+    "data_of",
+    "dataset_of",
+    "indexed_lazily",
+    "of_samples",
+    "remember_names",
+    "spacing_of",
+    "step_of",
+]
+
+_NAMES = "channels"  # key of an encoding
 
 
 FILE_ATTRS = ("uri", "driver", "scene", "scenes", "original_axes", "original_shape", "fileheader")
@@ -52,6 +65,32 @@ def step_of(values: np.ndarray, spacing: Any) -> float | None:
     if stated is not None and math.isclose(stated, step, rel_tol=1e-6):
         return stated
     return step
+
+
+def remember_names(coord: xr.Variable) -> None:
+    """Keep the names of channels in the encoding of their coordinate, beside attributes that list a value for each.
+
+    xarray leaves attributes as they are when channels are selected or sorted; see `attributes_of`.
+    """
+    if coord.dims == ("c",) and any(_is_each(v, coord.size) for v in coord.attrs.values()):
+        coord.encoding[_NAMES] = coord.values.tolist()
+
+
+def attributes_of(coord: xr.Variable | xr.DataArray) -> dict[Any, Any]:
+    """Return the attributes of a coordinate; what lists a value for each channel follows a selection of channels."""
+    names, now = coord.encoding.get(_NAMES), np.atleast_1d(coord.values).tolist()
+    if names is None or now == names or any(names.count(name) != 1 for name in now):
+        return dict(coord.attrs)
+    return of_samples(coord.attrs, len(names), [names.index(name) for name in now])
+
+
+def of_samples(attrs: Mapping[Any, Any], n: int, kept: Sequence[int]) -> dict[Any, Any]:
+    """Return attributes in which lists of a value for each of `n` channels (colours, wavelengths) have those kept."""
+    return {k: [v[i] for i in kept] if _is_each(v, n) else v for k, v in attrs.items()}
+
+
+def _is_each(value: Any, n: int) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == n
 
 
 def coordinate(name: str, axes: Sequence[str], values: np.ndarray, attrs: Mapping[str, Any]) -> xr.Variable:

@@ -19,7 +19,17 @@ import xarray as xr
 from intake_img.errors import AxesError, CannotWriteError
 from intake_img.model.affine import AFFINE_AXES, Affine
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
-from intake_img.model.datasets import FILE_ATTRS, coordinate, data_of, dataset_of, indexed_lazily, spacing_of, step_of
+from intake_img.model.datasets import (
+    FILE_ATTRS,
+    attributes_of,
+    coordinate,
+    data_of,
+    dataset_of,
+    indexed_lazily,
+    remember_names,
+    spacing_of,
+    step_of,
+)
 from intake_img.model.pixels import Pixels
 from intake_img.model.record import coordinate_record, plain, recorded_coordinate, restored_variable
 from intake_img.model.typed import Chunks, ImageLike
@@ -296,6 +306,7 @@ class Image:
             if name in sizes and (unit := canonical(self.units.get(name))):
                 attrs.setdefault("units", unit)
             coords[name] = coordinate(name, c.axes, c.values, attrs)
+            remember_names(coords[name])
         for axis, n in sizes.items():
             spacing = known_spacing(self.spacing.get(axis))
             if axis in coords or spacing is None:
@@ -363,7 +374,7 @@ class Image:
                 spacing[axis], origin[axis] = step, float(coord.values[0]) if coord.size else 0.0
             if coord.dims == (key,) and coord.attrs.get("units"):
                 units[axis] = str(coord.attrs["units"])
-            coords[axis] = Coordinate(tuple(map(str, coord.dims)), np.asarray(coord.values), dict(coord.attrs))
+            coords[axis] = Coordinate(tuple(map(str, coord.dims)), np.asarray(coord.values), attributes_of(coord))
         source = {k: ds.attrs[k] for k in ("uri", "driver", "scene", "fileheader") if k in ds.attrs}
         return cls(
             variables,

@@ -11,6 +11,7 @@ import xarray as xr
 
 from intake_img.errors import AxesError
 from intake_img.model.axes import spell
+from intake_img.model.datasets import of_samples
 from intake_img.model.image import Image
 from intake_img.model.variables import Coordinate
 
@@ -47,7 +48,10 @@ def select(image: Image, indexers: Mapping[Hashable, Any]) -> tuple[Image, dict[
     explicit = {}
     for name, c in coords.items():  # also if evenly spaced: a selection need not start at the origin
         picked = c[tuple(_kept(keys.get(str(a), slice(None))) for a in c.dims)]
-        explicit[name] = Coordinate(tuple(map(str, c.dims)), np.asarray(picked.values), dict(c.attrs))
+        attrs = dict(c.attrs)
+        if c.dims == ("c",) and "c" in keys:
+            attrs = of_samples(attrs, c.size, np.arange(c.size)[_kept(keys["c"])].tolist())
+        explicit[name] = Coordinate(tuple(map(str, c.dims)), np.asarray(picked.values), attrs)
     dropped = {a: 0 for a, key in keys.items() if isinstance(key, int)}
     return replace(image, variables=variables, coords=explicit), dropped
 

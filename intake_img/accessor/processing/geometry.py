@@ -32,6 +32,7 @@ from intake_img.accessor.processing.rescaling import clipped, coarser, held, res
 from intake_img.accessor.variables import (
     each_image,
     gridded,
+    in_units,
     is_categorical,
     joined,
     lazy,
@@ -224,7 +225,9 @@ class Geometry:
             every = tuple(map(str, self._first.dims))
             if unknown := [a for a in axes if a not in every]:
                 raise AxesError(f"by={by!r}: the image has no axis {unknown[0]!r}, it has {spell(every)!r}")
-        return each_image(self._obj, lambda array: normalized(array, (low, high), axes, limits, clip, dtype))
+        return each_image(
+            self._obj, lambda array: in_units(normalized(array, (low, high), axes, limits, clip, dtype), 0)
+        )
 
     def clip(self, min: float | None = None, max: float | None = None) -> Any:
         """Limit values; the dtype is kept."""
@@ -274,7 +277,7 @@ class Geometry:
                 sizes = pixels("kernel_size", kernel_size, array, axes, units="pixel", absent=1, whole=True)
                 kernel = tuple(integer("kernel_size", n, 1) for n in sizes.values())
             func = partial(equalize, clip_limit=clip_limit, kernel_size=kernel, nbins=nbins)
-            return whole_images(array, func, axes, np.dtype("f4"), "enhance_contrast")
+            return in_units(whole_images(array, func, axes, np.dtype("f4"), "enhance_contrast"), 0)
 
         return each_image(self._obj, change)
 

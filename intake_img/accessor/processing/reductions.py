@@ -24,6 +24,7 @@ from intake_img.accessor.variables import (
     batch_axes,
     each_image,
     image_axes,
+    in_units,
     lazy,
     reduced,
     spatial_axes,
@@ -316,7 +317,8 @@ def _reduction(obj: Any, name: str, dim: Any, keepdims: bool, skipna: bool | Non
 
     def change(array: xr.DataArray) -> xr.DataArray:
         axes = reduced(array, dim)
-        return _reduced(array, name, axes, keepdims, skipna, **options)
+        found = _reduced(array, name, axes, keepdims, skipna, **options)
+        return in_units(found, 2) if name == "var" else found
 
     return each_image(obj, change)
 
@@ -370,7 +372,8 @@ def _later(array: xr.DataArray, name: str, axes: Sequence[str], keepdims: bool, 
 
     token = (name, tuple(axes), keepdims, tuple(options.items()))
     made = deferred(data, build, token, [kept.get(d, (1,)) for d in places], dtype)
-    lost = {str(n): None for n, c in array.coords.items() if set(c.dims) & set(axes)}
+    gone = {a for a in axes if not keepdims or array.sizes[a] != 1}
+    lost = {str(n): None for n, c in array.coords.items() if gone & set(c.dims)}
     return with_data(array, made, places, lost)
 
 

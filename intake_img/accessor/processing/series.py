@@ -18,7 +18,7 @@ from intake_img.accessor.processing.halo import bytes_of, halo, merged, new_arra
 from intake_img.accessor.processing.in_memory import Held, chunked, is_held
 from intake_img.accessor.processing.reductions import one_axis
 from intake_img.accessor.progress import computed
-from intake_img.accessor.variables import each_image, image_axes, lazy, with_data
+from intake_img.accessor.variables import each_image, image_axes, in_units, lazy, with_data
 from intake_img.errors import AxesError
 from intake_img.kernels.correlation import ROWS, correlation, merge, moments
 from intake_img.kernels.local_filters import box_filter
@@ -92,7 +92,7 @@ class SeriesMethods:
                 name, per_axis(name, value, axes, 0, _length), array, axes, units="pixel", absent=0, whole=True
             )
             sizes = {a: 2 * n + 1 if size is None else max(1, n) for a, n in given.items()}
-            return _correlated(array, axis, axes, sizes, known)
+            return in_units(_correlated(array, axis, axes, sizes, known), 0)
 
         return each_image(self._obj, change)
 
