@@ -111,7 +111,7 @@ WRONG = {
     "properties": [["beauty"], 3, [3], "area"],
     "radius": [-1, "a", np.nan],
     "rank": [99, -99, 1.5, "a", None],
-    "reference": ["before", 2, -3, None, True, [0], 0.5],
+    "reference": ["before", 2, -3, True, [0], 0.5],
     "region": [3, {"q": (0, 1)}, {"x": 3}, {"x": (9, 1)}, {"x": ("a", 1)}, {"x": (90, 99)}, {"x": "ab"}],
     "replace": BOOLS,
     "scale": [0, -1, "a", None, np.nan, [1, 2, 3], {"t": 1}],
