@@ -16,7 +16,7 @@
     ├── TargetExistsError(FileExistsError) the target exists and ``overwrite=True`` was not given
     └── TooLargeError(MemoryError)         the array does not fit into this machine's memory
 
-Every message tells what was given, what was expected and what to do.
+Every message says what was given, what was expected and what to do.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Makes the files of ``catalogs/samples``: small crops of the simulated cells, one for each driver.
 
-``python tests/make_samples.py`` makes those that are missing, ``--all`` makes all of them anew. What each must hold is
+``python tests/make_samples.py`` makes those that are missing, ``--all`` makes all of them again. What each must hold is
 here too, for the tests.
 """
 

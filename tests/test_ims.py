@@ -95,7 +95,7 @@ def test_contradictions(sample):
         values = ds["image"].values
     assert {str(w.message).split(": ")[1] for w in told} == {
         "1 channels of time points are missing",
-        "/DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data is smaller than the image is said to be",
+        "/DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data is smaller than the stated shape of the image",
     }
     assert ds.sizes["z"] == 4
     assert set(ds.coords) == {"c", "z", "y"}

@@ -62,7 +62,7 @@ def test_heif_has_its_true_depth(data):
     theirs = pi_heif.open_heif(path, convert_hdr_to_8bit=False)  # owns the memory of the array
     np.testing.assert_array_equal(ds.image, np.asarray(theirs) >> 6)
     assert (ds.image.dtype, int(ds.image.max()), header(ds)["bit_depth"]) == ("uint16", 1023, 10)
-    with pytest.warns(UserWarning, match="contains 3 pictures: the primary one alone is read"):
+    with pytest.warns(UserWarning, match="contains 3 pictures: only the primary one is read"):
         ds = imload(data / "photos/zPug_3.heic")
     theirs = pi_heif.open_heif(data / "photos/zPug_3.heic")
     np.testing.assert_array_equal(ds.image, np.asarray(theirs))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LayerData", "layers_of", "to_napari"]
 
 LayerData: TypeAlias = "tuple[Any, dict[str, Any], str]"
-_SIDE = 256  # contrast limits come from so many pixels in the middle of a plane
+_SIDE = 256  # contrast limits come from this many pixels in the middle of a plane
 
 
 def layers_of(obj: xr.Dataset | xr.DataArray, levels: Sequence[xr.Dataset] = ()) -> list[LayerData]:

@@ -24,7 +24,7 @@ from intake_img.storage.files import File
 
 __all__ = ["ArrowRows", "write_parquet"]
 
-_FEW = 4  # a chosen row of so many
+_FEW = 4  # a chosen row in this many
 _SHORT = 8  # bytes of a value, on average: of those that repeat only their numbers are stored
 _GROUPS = 4  # row groups in which a name is sought before all names are read
 

@@ -111,6 +111,6 @@ class _Tree:
 
 
 def _stamp(info: Mapping[str, Any]) -> Stamp:
-    """Return the time or tag and the size of a file; nothing if the server does not tell when it was changed."""
+    """Return the time or tag and the size of a file; nothing if the server does not report when it was changed."""
     times = [str(info[k]) for k in _TIMES if info.get(k) is not None]
     return (*times, str(info.get("size"))) if times else ()

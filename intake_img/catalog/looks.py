@@ -75,7 +75,7 @@ class Twins:
         return None
 
     def add(self, file: File, handle: Handle, seen: Look) -> None:
-        """Note an open file whose header was read, if its format can tell which others are like it."""
+        """Note an open file whose header was read, if its format can find out which others are like it."""
         kind = _kind(file)
         if not file.local or self._missed.get(kind, 0) >= _MISSES:
             self._models.pop(kind, None)

@@ -33,7 +33,7 @@ _SECONDS = 2  # after which what was seen is safe on disk
 
 
 def digest(content: Any) -> str:
-    """Return a short text that tells whether lists of names, sizes and times are the same."""
+    """Return a short text that shows whether lists of names, sizes and times are the same."""
     return hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 __all__ = ["FOLDED", "holding", "holding_in_any_case"]
 
-_FEW = 20  # one text of so many
+_FEW = 20  # one text in this many
 _BLOCK = 2**19  # bytes that are put into lower case at a time: they stay in the cache of a processor
 _MOST = 2**31 - 1
 _SAMPLE = 4096  # bytes by which the rarest pair of letters is chosen
@@ -61,7 +61,7 @@ def holding_in_any_case(texts: Any, word: str) -> np.ndarray | None:
     -------
     ndarray of bool, or None
         False for missing texts. None if `word`, or what a text may become in lower case, is not in ASCII, and
-        the bytes cannot tell.
+        the bytes are not enough.
     """
     sought, mask = word.encode("utf-8", "surrogatepass"), np.zeros(len(texts), bool)
     if not len(texts) or texts.buffers()[2] is None:

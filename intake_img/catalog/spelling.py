@@ -18,7 +18,7 @@ from intake_img.catalog.text_blocks import WORDS
 __all__ = ["SCANNED", "dump", "entry_block", "one_line"]
 
 SCANNED = "scanned"
-"""The key of the metadata under which stands what the header says; a later scan writes it anew, and nothing else."""
+"""The key of the metadata for what the header says; a later scan updates only this key."""
 _SAFE: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HERE = re.compile(r"\{\{ CATALOG_DIR \}\}/[A-Za-z0-9_ ./+,()\-]*[A-Za-z0-9_]")

@@ -82,7 +82,7 @@ def has_word(texts: Any, word: str) -> Any:
 
 
 def _spoken_in(columns: Sequence[Any], word: str) -> np.ndarray | None:
-    """Return in which rows one of the columns contains a word in lower case; None if the texts themselves must tell."""
+    """Return in which rows one of the columns contains a word in lower case; None if the texts have to be searched."""
     found = np.zeros(len(columns[0]), bool)
     for column in columns:
         mask = _among(column, word) if hasattr(column, "dictionary") else holding_in_any_case(column, word)

@@ -15,7 +15,7 @@ from intake_img.model.text import escaped, printable
 __all__ = ["SKIPPED", "Unused", "counted", "with_skipped"]
 
 SKIPPED = "skipped"
-"""The key of the metadata of a catalog under which stands what the last scan skipped."""
+"""The key of the metadata of a catalog for what the last scan skipped."""
 _METADATA = re.compile(r"^metadata:\n(?P<indent> +)(?=version: 1$)", re.M)
 _LINE = re.compile(r"^ +skipped: \{.*\}\n", re.M)
 

@@ -34,9 +34,9 @@ from intake_img.storage.journal import located
 __all__ = ["CHECKED", "SAMPLED", "SequenceSource"]
 
 CHECKED = 50
-"""Up to so many local files, all headers are compared when an image is loaded."""
+"""Up to this many local files, all headers are compared when an image is loaded."""
 SAMPLED = 8
-"""Of more files, so many are, the last one among them; the others when their pixels are read."""
+"""Of more files, this many headers are compared, the last among them; the others when their pixels are read."""
 
 
 class SequenceSource(ImageSource):

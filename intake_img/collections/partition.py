@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 _BLOCK_BYTES = 2**27  # source chunks of more bytes together pass through a temporary file
-_SLAB_BYTES = 2**24  # small files are written in groups of so many bytes
+_SLAB_BYTES = 2**24  # small files are written in groups of this many bytes
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ def from_path(
     if accessor is None:
         if given := [k for k, v in (("shape", shape), ("dtype", dtype), ("axes", axes)) if v is not None]:
             raise ValueError(
-                f"{given[0]}= tells what an accessor returns: pass accessor=, or metadata= to overrule files"
+                f"{given[0]}= states what an accessor returns: pass accessor=, or metadata= to overrule files"
             )
         source = files_of(path, ext, start, stop, recursive, axis, storage_options, options)
         return cut(source, 1, axis, False, first=True) if recount else source.dataset()
@@ -313,7 +313,7 @@ def from_binary(
     shape, dtype, conf, order
         See `intake_img.formats.binary.driver.BinarySource`.
     nplanes : int, optional
-        Split the last axis of each file into images of so many planes.
+        Split the last axis of each file into images of this many planes.
 
     Raises
     ------

@@ -37,7 +37,7 @@ def cut(source: SequenceSource, nplanes: int, axis: str, discard_extra: bool, fi
         axes, head = axes if head else plane, head or image
     assert head is not None
     if not images:
-        raise ValueError(f"nplanes={nplanes}: no file has so many planes")
+        raise ValueError(f"nplanes={nplanes}: no file has that many planes")
     names = ("z", *axes) if first and nplanes > 1 else axes
     pixels = series(images, source.files)
     if not first and nplanes > 1:  # the planes were stacked first; move them back to the last axis

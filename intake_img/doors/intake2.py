@@ -28,7 +28,7 @@ __all__ = ["ImageTableFile", "ImageTableReader", "ImgReader", "datatypes_of_form
 
 _STRUCTURE = {"array", "image"}
 _MIMETYPES = {"imageio": r"image/(gif|bmp|webp|x-portable-\w+)|video/(mp4|quicktime|x-msvideo|avi)"}
-_SURE = 4  # bytes that tell a format; fewer are left to the name, and to `imload`, which looks closer
+_SURE = 4  # bytes that identify a format; fewer are left to the name, and to `imload`, which looks closer
 _FORMER = {  # names in catalogs of earlier versions, and the formats that contain these files
     "AVI": "imageio",
     "BMP": "imageio",
@@ -71,8 +71,8 @@ def _made() -> Mapping[str, type[FileData]]:
         endings = [e for e, found in twins.items() if not found]
         magic = {m for m, found in bytes_of.items() if not found and len(m[1]) >= _SURE}
         if endings or magic:
-            kin = {c for found in bytes_of.values() for c in found}
-            made[name] = _datatype(format, endings, magic, kin.pop() if len(kin) == 1 else FileData)
+            bases = {c for found in bytes_of.values() for c in found}
+            made[name] = _datatype(format, endings, magic, bases.pop() if len(bases) == 1 else FileData)
     ImgReader.implements.update(made.values())
     return made
 

@@ -41,7 +41,7 @@ class Found:
     files: Mapping[str, File]
 
     def look(self, url: str) -> tuple[int, datetime | None]:
-        """Return the size of what a reference names, and when it was modified; None if the server does not tell."""
+        """Return the size of what a reference names, and when it was modified; None if that is unknown."""
         if self.files[url].local:
             found = os.stat(url.removeprefix("file://"))
             return found.st_size, datetime.fromtimestamp(found.st_mtime, UTC)

@@ -3,7 +3,7 @@
 Icechunk stores arrays of Zarr format 3; format 2 is translated if format 3 can express it, else it is refused. A
 virtual chunk is a range of bytes at a URL. A repository reads them only at places that its configuration names (virtual
 chunk containers) and that whoever opens it authorizes. Icechunk refuses to read a file that was modified after it was
-referenced; servers that tell no time of modification have no such check.
+referenced; servers that report no time of modification have no such check.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class PlaneArray(StoredArray):
     handle : Handle, optional
         The open file. With it, decoded planes are cached for some time; see `Handle.kept`.
     address : hashable
-        What tells this array from others of the handle.
+        What distinguishes this array from others of the handle.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Handle:
         Parameters
         ----------
         key : hashable
-            What tells it from all else that this handle keeps.
+            What distinguishes it from all else that this handle keeps.
         make : callable
             Returns an array of its own, which nobody changes later.
         """

@@ -173,7 +173,7 @@ class Readers:
         self._remote: dict[str, ByteReader] = {}
 
     @contextlib.contextmanager
-    def lend(self, file: File) -> Iterator[ByteReader | None]:
+    def opened(self, file: File) -> Iterator[ByteReader | None]:
         """Yield an open file within a ``with``; None if there is no such file."""
         try:
             reader = self._remote.get(file.path) or file.open()
@@ -196,7 +196,7 @@ class Readers:
 
 
 def there(folder: File, names: Mapping[str, Place], grid: Sequence[int]) -> list[Place]:
-    """Return the positions of a remote array that may have a chunk: all of them, if one listing does not tell.
+    """Return the positions of a remote array that may have a chunk: all of them, if one listing does not show it.
 
     Parameters
     ----------

@@ -117,10 +117,10 @@ def names_one(header: bytes, names: Callable[[Sequence[str]], Sequence[str]], na
 def listed(pattern: str, first: int, last: int, step: int) -> list[str]:
     """Return the names that a pattern of C (``slice%03d.raw``) stands for, from `first` to `last`."""
     if step == 0 or not re.fullmatch(r"[^%]*%0?\d{0,2}[diu][^%]*", pattern):
-        raise FormatError(f"pixels are said to be in files {pattern!r}, step {step}: expected a number such as %03d")
+        raise FormatError(f"the header states pixels in files {pattern!r}, step {step}: expected a number such as %03d")
     count = (last - first) // step + 1
     if not 1 <= count <= _FILES:
-        raise FormatError(f"pixels are said to be in {count} files: expected 1 to {_FILES}")
+        raise FormatError(f"the header states pixels in {count} files: expected 1 to {_FILES}")
     return [pattern % (first + k * step) for k in range(count)]
 
 

@@ -357,7 +357,7 @@ def open_any(uri: Any, **options: Any) -> ImageSource:
 def _is_folder_on_web(file: File) -> bool:
     """Return whether a web server has the metadata of the image of which this is the name of a folder.
 
-    Asked first, since most servers tell nothing about folders.
+    Asked first, since most servers report nothing about folders.
     """
     named = _known().named(file.name) if file.web else None
     if named is None or not named.folder or file.name.lower().endswith(named.archives):

@@ -39,7 +39,7 @@ class _SifHandle(Handle):
         text = self.source.ranges([0], [min(_TEXT, self.source.size)])[0]
         sizes = _SIZES.search(text) if text.startswith(_MAGIC) else None
         if sizes is None:
-            raise FormatError(f"{file} begins with {text[:16]!r} and tells no sizes: it is damaged or no SIF file")
+            raise FormatError(f"{file} begins with {text[:16]!r} and states no sizes: it is damaged or no SIF file")
         self.left, _, _, _, frames, areas, total, _ = map(int, sizes[2].split())
         offset, self.binning, shape = _areas(text, sizes.end(), areas, file)
         offset = _after_times(text, offset, frames, int(sizes[1]) >= _FLAGGED, file)

@@ -319,7 +319,7 @@ class ImageSource(DataSource):
     _ipython_display_: Any = None  # Intake's own prints YAML; notebooks show the card
 
     def _repr_html_(self) -> str:
-        cards = importlib.import_module("intake_img.accessor.cards")  # named: it is a room above this one
+        cards = importlib.import_module("intake_img.accessor.cards")  # by name: that layer is above this one
         return str(cards.of_source(self))
 
 

@@ -23,7 +23,7 @@ __all__ = ["extremum", "masked_extremum", "median", "opencv", "readable"]
 PART = 3 * 2**15
 """Pixels of a part: less than what OpenCV divides among threads."""
 LEVELS = 4
-"""A median of 8 bits takes scipy's time for so many pixels of a window."""
+"""A median of 8 bits takes scipy's time for this many pixels of a window."""
 FEW = 121
 """Pixels of windows whose medians a network finds, in half of scipy's time."""
 LARGEST = 63
@@ -169,7 +169,7 @@ def _planes(
     cval: float,
     part: int | None,
 ) -> None:
-    """Filter each padded plane, in parts of so many pixels."""
+    """Filter each padded plane, in parts of this many pixels."""
     height, width = image.shape[-2:]
     around = sum(reach[0])
     rows = height if part is None else max(around + 8, part // (width + sum(reach[1])) - around)

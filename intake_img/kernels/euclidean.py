@@ -30,7 +30,7 @@ TILE = 2**15
 WIDTH = 16
 """Lines of a tile at least."""
 NEAR = {16: 0.75, 64: 0.25, 160: 0}
-"""All results of a line up to so many pixels away are compared, unless no background is so near for a larger share of
+"""All results of a line up to this many pixels away are compared, unless no background is so near for a larger share of
 its pixels: then only results that can be the least are compared."""
 SHARE, COMMON = 0.125, 0.8
 """Lines in which a smaller share of pixels has results of earlier passes are not compared; the latter of whole numbers.
@@ -44,7 +44,7 @@ LINES, ENVELOPES = 2**18, 2**21
 SPARSE = 24
 """So few values of a line are compared with all of its pixels."""
 BLOCK, SEVERAL = 8, 9
-"""Pixels of a block; no more values than so many are compared with all of them. A power of 2, at least 2."""
+"""Pixels of a block; no more values than this many are compared with all of them. A power of 2, at least 2."""
 
 
 def distances(mask: np.ndarray, steps: Sequence[float]) -> np.ndarray:

@@ -27,11 +27,11 @@ from intake_img.kernels.packing import (
 )
 
 __all__ = [
-    "ROOM",
+    "DENSE_CELLS",
     "Counter",
 ]
 
-ROOM = 2**24
+DENSE_CELLS = 2**24
 """Cells of an array in which all pairs are counted, however many there are."""
 _CELLS = 3
 """So many cells of an array to a pixel are cheaper than sorting."""
@@ -49,11 +49,11 @@ class Counter:
     size : int
         Expected number of pixels: an array may have a few times as many cells.
     most : int, optional
-        The largest number of distinct pairs, if they do not lie within an array of `ROOM` cells.
+        The largest number of distinct pairs, if they do not lie within an array of `DENSE_CELLS` cells.
     cells : int
         Larger arrays are not kept between chunks.
     levels : int, optional
-        Count bins of 2**shift grey levels instead of grey values, with the smallest shift that gives at most so many
+        Count bins of 2**shift grey levels instead of grey values, with the smallest shift that gives at most this many
         bins in each channel. Keys have 16 bits.
     """
 
@@ -134,7 +134,9 @@ class Counter:
             box = other._box
             if self._box is not None:
                 own = [(self._box[0], sum(self._box[:2]) - 1), (self._box[2], sum(self._box[2:]) - 1)]
-                mine = self._wider(own, [(a, a + height - 1), (b, b + width - 1)], max(ROOM, self.most_cells), (0,))
+                mine = self._wider(
+                    own, [(a, a + height - 1), (b, b + width - 1)], max(DENSE_CELLS, self.most_cells), (0,)
+                )
             else:
                 mine = box
             if mine is None:
@@ -190,7 +192,7 @@ class Counter:
             return True
         b = keys & keys.dtype.type((1 << self.bits) - 1)
         rows = (int(keys[-1]) >> self.bits) - (int(keys[0]) >> self.bits) + 1
-        return rows * (int(b.max()) - int(b.min()) + 1) > ROOM
+        return rows * (int(b.max()) - int(b.min()) + 1) > DENSE_CELLS
 
     def _keep(self, packed: Packed) -> None:
         """Keep a histogram; merge as many at a time as fit into memory twice."""
@@ -291,7 +293,7 @@ class Counter:
             self._keep(count_sorted(outside, self.bits))
             if self.failed:
                 return
-        if self.most is not None and len(self._cells) > ROOM and self.pixels >= 2 * self._seen:
+        if self.most is not None and len(self._cells) > DENSE_CELLS and self.pixels >= 2 * self._seen:
             self._seen = self.pixels
             if np.count_nonzero(self._cells) > self.most and self._too_many(self._in_array()[0]):
                 self._fail()

@@ -32,11 +32,11 @@ LOOKED_UP = 2**15
 COMPARED = 2**19
 """Pixels of planes that are compared together."""
 ROUGH = 4
-"""Where values change more often than after so many pixels, scipy labels volumes in less time."""
+"""Where values change more often than after this many pixels, scipy labels volumes in less time."""
 SHORT = 1
-"""Where values change more often than so many times for each pixel of the mask, and corners touch, scipy does too."""
+"""Where values change more often than this many times for each pixel of the mask, and corners touch, scipy does too."""
 EIGHTH = 8
-"""Of so many lines one tells whether there are many runs of pixels."""
+"""One line in this many is examined to see whether there are many runs of pixels."""
 WIDE = 2**16
 """Entries of OpenCV's table for 16 bits."""
 

@@ -142,7 +142,7 @@ def _sums(x: np.ndarray, y: np.ndarray) -> dict:
         parts = tally.tally_pixels(x, y, None, _ALL, 0, 0, conventions.Conventions())
         return dict(parts)
     sums = dict.fromkeys(FIELDS, 0)
-    for k in range(0, len(x), 2**20):  # sums of so many 32-bit products are exact in a float
+    for k in range(0, len(x), 2**20):  # sums of this many 32-bit products are exact in a float
         p, q = (v[k : k + 2**20].astype(np.float64) for v in (x, y))
         part = {"n": len(p), "a": p.sum(), "b": q.sum(), "aa": p @ p, "bb": q @ q, "ab": p @ q}
         sums = {name: sums[name] + int(part[name]) for name in FIELDS}

@@ -26,7 +26,7 @@ class Levels:
 
     @classmethod
     def of(cls, values: np.ndarray, count: np.ndarray) -> Levels | None:
-        """Count the pixels of each level, of rows with so many pixels; None for floats and a wide range."""
+        """Count the pixels of each level, of rows with this many pixels; None for floats and a wide range."""
         low = int(values.min())
         span = int(values.max()) - low + 1
         if values.dtype.kind == "f" or span > _MOST_LEVELS:

@@ -127,7 +127,7 @@ def disagreement(
 
 
 def silent_on(mine: CommonFacts, theirs: CommonFacts, overruled: Mapping[str, Collection[str]]) -> Sequence[str]:
-    """Return what one of two files tells and the other does not."""
+    """Return what one of two files states and the other does not."""
     given = {*overruled["spacing"], *overruled["coords"]}
     spaced = sorted((set(mine.axes) ^ set(theirs.axes)) - given)
     both = sorted((set(mine.axes) & set(theirs.axes)) - {*overruled["spacing_units"], *overruled["coords"]})

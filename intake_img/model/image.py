@@ -197,7 +197,7 @@ class Image:
     def _positions(
         self, spacing: Mapping[str, Any], origin: Mapping[str, Any], coords: Mapping[str, Any]
     ) -> dict[str, Coordinate]:
-        """Return the explicit coordinates that are left, moved or given anew."""
+        """Return the explicit coordinates that are unchanged, moved or replaced."""
         explicit = dict(self.coords)
         for axis, value in spacing.items():
             if known_spacing(value) is None:

@@ -65,7 +65,7 @@ def memory() -> int:
 
 
 def mapped_memory() -> int:
-    """Return the bytes of mapped files that are in the memory of this process; 0 where the system does not tell."""
+    """Return the bytes of mapped files that are in the memory of this process; 0 where this is unknown."""
     try:
         with open("/proc/self/statm", "rb") as stream:
             return int(stream.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")

@@ -12,7 +12,7 @@ __all__ = ["imported"]
 
 
 def imported(module: str, extra: str, purpose: str, package: str = "") -> Any:
-    """Import a module of an optional package, or raise an error that tells how to install it.
+    """Import a module of an optional package, or raise an error that says how to install it.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pixels", "chunk_of", "stack"]
 
-_SMALL = 2**20  # up to so many bytes, one thread copies from a memory map faster than several threads
+_SMALL = 2**20  # up to this many bytes, one thread copies from a memory map faster than several threads
 
 
 @dataclass(frozen=True, eq=False)

@@ -312,7 +312,7 @@ def _skips(indices: Sequence[Index]) -> bool:
     return any(isinstance(i, tuple) or (i.step != 1 and len(i) > 1) for i in indices)
 
 
-_MOST_SPARED = 2**16  # a gap of up to so many bytes is read and discarded instead of skipped
+_MOST_SPARED = 2**16  # a gap of up to this many bytes is read and discarded instead of skipped
 
 
 def selected(reader: Reader, indices: Indices, tiles: tuple[int, ...]) -> Reader:

@@ -19,7 +19,7 @@ from intake_img.portal.metrics import log
 from intake_img.portal.replies import refusal
 from intake_img.portal.settings import Settings
 from intake_img.portal.site import Site
-from intake_img.portal.tokens import Doorkeeper
+from intake_img.portal.tokens import Authenticator
 
 __all__ = ["make_app"]
 
@@ -32,7 +32,7 @@ def make_app(library: Library, settings: Settings) -> Any:
     library : Library
     settings : Settings
     """
-    site, doorkeeper = Site(library, settings), Doorkeeper(settings)
+    site, authenticator = Site(library, settings), Authenticator(settings)
     site.warm = render.warm_thumbnail
 
     @contextlib.asynccontextmanager
@@ -47,8 +47,8 @@ def make_app(library: Library, settings: Settings) -> Any:
 
     app = Starlette(routes=_routes(), lifespan=lifespan, exception_handlers={404: _nothing, 405: _nothing})
     app.router.redirect_slashes = False  # a redirection would repeat the Host header
-    app.state.site, app.state.doorkeeper = site, doorkeeper
-    return Guard(app, site, doorkeeper)
+    app.state.site, app.state.authenticator = site, authenticator
+    return Guard(app, site, authenticator)
 
 
 def _routes() -> list[Route]:

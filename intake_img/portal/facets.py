@@ -16,8 +16,8 @@ import numpy as np
 
 __all__ = ["Columns", "FacetColumns"]
 
-_SMALL = 5000  # up to so many entries, columns are read again on each request after a change
-_PAUSE = 20  # for more, they are read again after so many times the duration of reading
+_SMALL = 5000  # up to this many entries, columns are read again on each request after a change
+_PAUSE = 20  # for more, they are read again after this many times the duration of reading
 _MOST = 60  # number of values of a facet to count, more than there are formats
 
 

@@ -22,7 +22,7 @@ from intake_img.portal.metrics import log, logged
 from intake_img.portal.ready import Kept, joined
 from intake_img.portal.replies import refusal
 from intake_img.portal.site import Site
-from intake_img.portal.tokens import Doorkeeper, Visitor
+from intake_img.portal.tokens import Authenticator, Visitor
 
 __all__ = ["Guard"]
 
@@ -66,11 +66,11 @@ class Guard:
     ----------
     app : ASGI application
     site : Site
-    doorkeeper : Doorkeeper
+    authenticator : Authenticator
     """
 
-    def __init__(self, app: Any, site: Site, doorkeeper: Doorkeeper) -> None:
-        self.app, self.site, self.doorkeeper = app, site, doorkeeper
+    def __init__(self, app: Any, site: Site, authenticator: Authenticator) -> None:
+        self.app, self.site, self.authenticator = app, site, authenticator
 
     def ready(self, scope: Any) -> tuple[bytes, bytes] | None:
         """Return the headers and the body of the response to an allowed request, if it is complete and in memory."""
@@ -162,7 +162,7 @@ class Guard:
 
     def _refused(self, scope: Any, headers: Mapping[str, str]) -> Response | None:
         """Return the response to a refused request; None for an allowed one."""
-        return self._wrong(scope, headers) or self._preflight(scope, headers) or self._stranger(scope, headers)
+        return self._wrong(scope, headers) or self._preflight(scope, headers) or self._unauthenticated(scope, headers)
 
     def _wrong(self, scope: Any, headers: Mapping[str, str]) -> Response | None:
         method, path = scope["method"], scope["path"]
@@ -204,10 +204,10 @@ class Guard:
         }
         return Response(status_code=204, headers=allow if self._allowed_origin(headers) else {})
 
-    def _stranger(self, scope: Any, headers: Mapping[str, str]) -> Response | None:
+    def _unauthenticated(self, scope: Any, headers: Mapping[str, str]) -> Response | None:
         if not self.site.settings.guarded:
             return None
-        visitor = self.doorkeeper.visitor(headers, _cookies(headers))
+        visitor = self.authenticator.visitor(headers, _cookies(headers))
         scope["visitor"] = visitor or Visitor("nobody", ())
         path = scope["path"]
         if visitor is not None or any(path == one or (one.endswith("/") and path.startswith(one)) for one in _OPEN):

@@ -23,7 +23,7 @@ import yaml
 from intake_img.portal.settings import Settings
 from intake_img.storage.replacing import replace
 
-__all__ = ["COOKIE", "Doorkeeper", "Visitor", "add_token", "digest"]
+__all__ = ["COOKIE", "Authenticator", "Visitor", "add_token", "digest"]
 
 COOKIE = "intake_img_portal"
 _SESSION_SECONDS = 7 * 24 * 3600
@@ -91,7 +91,7 @@ def _until(token: _Token) -> dict[str, Any]:
     return {} if token.expires == float("inf") else {"expires": datetime.fromtimestamp(token.expires, UTC).isoformat()}
 
 
-class Doorkeeper:
+class Authenticator:
     """Authenticates visitors.
 
     Parameters

@@ -235,15 +235,15 @@ async def login(request: Request) -> Response:
     if request.method != "POST":
         return _page(request, "login.html", next=next_page, wrong=False)
     given = parse_qs((await request.body()).decode("utf-8", "replace"))
-    keeper = request.app.state.doorkeeper
-    token = keeper.known(given.get("token", [""])[0].strip())
+    authenticator = request.app.state.authenticator
+    token = authenticator.known(given.get("token", [""])[0].strip())
     next_page = _inside(given.get("next", ["/"])[0])
     if token is None:
         return _page(request, "login.html", 401, next=next_page, wrong=True)
     reply = RedirectResponse(next_page, 303, headers={"Cache-Control": "no-store"})
     reply.set_cookie(
         COOKIE,
-        keeper.session(token),
+        authenticator.session(token),
         httponly=True,
         samesite="lax",
         max_age=7 * 24 * 3600,

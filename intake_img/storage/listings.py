@@ -49,7 +49,7 @@ def names_in(folder: File, *, fresh: bool = True) -> list[str]:
 
 
 def present(folder: File, names: Sequence[str], grid: Sequence[int]) -> set[str] | None:
-    """Return those of some files that exist, as a listing made now tells; None if to ask for each is cheaper.
+    """Return those of some files that exist, by a listing made now; None if asking for each is cheaper.
 
     It is cheaper for fewer than 16 files, on servers that are not object stores, in buckets that refuse to be listed,
     and where a listing would take more than one request for 16 files.

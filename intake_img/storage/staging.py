@@ -140,7 +140,7 @@ def settle(target: File) -> Journal | None:
 def sweep(target: File) -> None:
     """Finish the commit of a killed writer of a complete local `target`, and remove the staging folders of dead ones.
 
-    On servers nothing is done: they have no locks, which would tell a dead writer from one that is at work.
+    On servers nothing is done: they have no locks, which would distinguish a dead writer from a working one.
     """
     if target.local:
         settle_local(target)

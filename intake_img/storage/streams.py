@@ -21,7 +21,7 @@ from intake_img.storage.spill import SpillingMemory
 __all__ = ["Once", "iter_planes", "write_planes"]
 
 _RUN_BYTES = 2**25
-"""Adjacent chunks that are always requested together are read in groups of so many bytes."""
+"""Adjacent chunks that are always requested together are read in groups of this many bytes."""
 
 
 class Once:

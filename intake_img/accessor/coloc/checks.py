@@ -19,8 +19,8 @@ def known(name: str, options: Any, allowed: Sequence[str]) -> dict[str, Any]:
     """Options by name."""
     if not isinstance(options, Mapping):
         raise TypeError(f"{name}={options!r}: expected a mapping with names among {', '.join(allowed)}")
-    if alien := [k for k in options if k not in allowed]:
-        raise TypeError(f"{name} has no {alien[0]!r}: expected names among {', '.join(allowed)}")
+    if unknown := [k for k in options if k not in allowed]:
+        raise TypeError(f"{name} has no {unknown[0]!r}: expected names among {', '.join(allowed)}")
     return dict(options)
 
 
@@ -48,8 +48,8 @@ def region(roi: Any, axes: Sequence[str]) -> dict[str, tuple[Any, Any]]:
         return {}
     if not isinstance(roi, Mapping):
         raise TypeError(f"roi={roi!r}: expected a mapping of axes to (low, high)")
-    if alien := [a for a in roi if a not in axes]:
-        raise AxesError(f"roi names the axis {alien[0]!r}: expected axes among {', '.join(axes)}")
+    if unknown := [a for a in roi if a not in axes]:
+        raise AxesError(f"roi names the axis {unknown[0]!r}: expected axes among {', '.join(axes)}")
     return {a: bounds_of(f"roi[{a!r}]", b) for a, b in roi.items()}
 
 

@@ -177,8 +177,8 @@ class ChannelImage:
             given = xr.DataArray(given, dims=named)
         if given.dtype.kind not in "biuf":
             raise TypeError(f"{what} contains {given.dtype}: expected numbers or bool")
-        if alien := [str(d) for d in given.dims if d not in self.lead + self.spatial]:
-            raise AxesError(f"{what} has the axis {alien[0]!r}, expected only {''.join(self.lead + self.spatial)!r}")
+        if unknown := [str(d) for d in given.dims if d not in self.lead + self.spatial]:
+            raise AxesError(f"{what} has the axis {unknown[0]!r}, expected only {''.join(self.lead + self.spatial)!r}")
         return aligned(what, given, self.image)
 
     def pair_coords(self, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:

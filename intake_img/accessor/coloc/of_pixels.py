@@ -70,7 +70,7 @@ class PixelColoc:
             ``pair``. Variables: ``pearson, pearson_above, pearson_below, spearman, kendall_tau, manders_m1, manders_m2,
             manders_tm1, manders_tm2, overlap, overlap_k1, overlap_k2, li_icq, rwc1, rwc2, slope, intercept, threshold1,
             threshold2, n``; on request ``spearman_t, intersection1, intersection2, n_above, fraction_above``. The
-            attributes tell how ranks were computed and which conventions were used. ``.to_dataframe()`` is tidy.
+            attributes state how ranks were computed and which conventions were used. ``.to_dataframe()`` is tidy.
 
         Examples
         --------

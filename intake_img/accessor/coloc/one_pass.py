@@ -53,7 +53,7 @@ def reduce_blocks(
         ``(merged, position) -> result`` of one position.
     mask, labels : DataArray, optional
     halo : (str, int), optional
-        A spatial axis along which each chunk gets so many pixels of its neighbours; the number that it got on either
+        A spatial axis along which each chunk gets this many pixels of its neighbours; the number that it got on either
         side is passed after the position.
     collect : (callable, callable, callable), optional
         ``begin(pixels) -> state``, ``add(state, list)`` that adds the results of `per_block` for a few chunks to the
@@ -170,7 +170,7 @@ Bundle = tuple[list[int], int]
 
 
 def _bundles(sizes: Sequence[int], positions: int) -> list[Bundle]:
-    """Chunks of these sizes, in order, grouped into bundles of about so many pixels."""
+    """Chunks of these sizes, in order, grouped into bundles of about this many pixels."""
     bundles: list[Bundle] = []
     for k, size in enumerate(sizes):
         if not bundles or (bundles[-1][1] + size) * positions > _BUNDLE:

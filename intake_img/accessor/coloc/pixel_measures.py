@@ -32,10 +32,10 @@ from intake_img.kernels.tables import Table
 __all__ = ["histogram", "measure"]
 
 FEW_PIXELS = 2**23
-"""Floats of at most so many pixels at a position are ranked exactly."""
+"""Floats of at most this many pixels at a position are ranked exactly."""
 MOST_PAIRS = 2**23
-"""A joint histogram contains at most so many distinct pairs of grey values (and labels), unless all lie within
-`joint.ROOM` cells."""
+"""A joint histogram contains at most this many distinct pairs of grey values (and labels), unless all lie within
+`joint.DENSE_CELLS` cells."""
 
 
 def measure(

@@ -66,7 +66,7 @@ def significance(
 WHOLE_PIXELS = 2**25
 """Largest number of pixels of a channel for one estimate of a chromatic shift; larger images use windows."""
 HELD = 2**28
-"""Two channels of at most so many bytes are kept in memory; larger ones in a temporary file, block by block."""
+"""Two channels of at most this many bytes are kept in memory; larger ones in a temporary file, block by block."""
 
 
 def _gather_blocks(

@@ -29,19 +29,19 @@ _THREAD_BYTES = 2**19
 _COMPUTE_BYTES = 2**28
 """Bytes of lazily transformed chunks that are in memory at the same time."""
 _RUN_BYTES = 2**20
-"""Neighbouring tiles of so many bytes are read in one call."""
+"""Neighbouring tiles of this many bytes are read in one call."""
 _VIEW_BYTES = 2**24
 """Copies of fewer bytes from memory are done in the calling thread."""
 _SMALL_BYTES = 2**14
-"""Patches of at most so many bytes are gathered in one call."""
+"""Patches of at most this many bytes are gathered in one call."""
 _CALL_BYTES = 2**17
 """What can be copied in the time that one reading of a region takes beside the copying."""
 _BOARD_SHARE = 0.75
-"""Images that take at most so much of the cache are kept as a whole."""
+"""Images that take at most this much of the cache are kept as a whole."""
 Scatter = Callable[[int, np.ndarray, np.ndarray], None]
 """``scatter(k, data, origin)`` copies the k-th decoded region, which begins at `origin`, to its boxes."""
 CHECK_SECONDS = 0.05
-"""For so long a file is taken to be the one that was just looked at, where patches are read one by one."""
+"""For this time a file is taken to be the one that was just looked at, where patches are read one by one."""
 
 
 class Gatherer:
@@ -193,7 +193,7 @@ class Gatherer:
         return np.cumsum(new | (within % most == 0)) - 1
 
     def _rather_direct(self, boxes: int, nbytes: int, low: np.ndarray, high: np.ndarray) -> bool:
-        """Whether to read the boxes directly, instead of the tiles (of so many bytes) that contain them."""
+        """Whether to read the boxes directly, instead of the tiles (of this many bytes) that contain them."""
         if boxes == 1 and math.prod(self.pixels.tiles) * self.pixels.dtype.itemsize * 4 > CACHE.limit:
             return True  # a tile that is too large for the cache
         if boxes > 1 and self.pixels.nbytes <= CACHE.limit * _BOARD_SHARE:

@@ -63,8 +63,8 @@ def patches(
     seed : int
         A patch depends only on the seed, the epoch and its number.
     locality : int, optional
-        For ``"random"``: neighbourhoods are drawn first, and so many patches lie around each of them, within a tile of
-        the file, which is decoded once for all of them; 16 neighbourhoods take turns. Every position is still equally
+        For ``"random"``: neighbourhoods are drawn first, and this many patches lie around each of them, within a tile
+        of the file, which is decoded once for all of them; 16 neighbourhoods take turns. Every position is still equally
         likely, but consecutive patches are correlated. Use it for images in which a look-ahead touches each tile only
         once, and do not shuffle.
     step, overlap : as `size`, optional

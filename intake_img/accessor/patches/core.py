@@ -316,7 +316,7 @@ class Patches(Loaders, WriteBack):
         val : float
             Share of the images for validation.
         block : int or mapping of str to int
-            The images are cut into blocks of so many patches along each axis; each block, with all of its time points
+            The images are cut into blocks of this many patches along each axis; each block, with all of its time points
             and channels, belongs to one side. Patches that would extend into both sides are left out, or, if they are
             random, drawn elsewhere.
         by : str, optional

@@ -105,7 +105,7 @@ class _evaluating(AbstractContextManager[None]):
             module.training = training
 
 
-# telling one model from another
+# distinguishing models
 
 
 def fingerprint(model: Any, given: str | None = None) -> str:

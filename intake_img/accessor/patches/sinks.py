@@ -25,7 +25,7 @@ class InMemory:
         self.arrays = []
         for out in outputs:
             shape, dtype = tuple(out.sizes.values()), np.dtype(out.dtype)
-            array = Pixels(_Nothing(), shape, dtype, shape, parallel=False).read()  # too large is said in words
+            array = Pixels(_Nothing(), shape, dtype, shape, parallel=False).read()  # raises a clear error if too large
             array[...] = fill
             self.arrays.append(array)
 

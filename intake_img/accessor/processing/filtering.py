@@ -57,7 +57,7 @@ PIXELWISE = ("convolve", "correlate", *ORDERED)
 
 LARGE = 24
 """Pixels around one from which on a window is large."""
-ROOM = 2**26
+MOST_BYTES = 2**26
 """Bytes of the largest piece of an image that chunks are merged to."""
 
 Depth = dict[str, tuple[int, int]]
@@ -220,7 +220,7 @@ def _least(data: Any, depth: Mapping[int, tuple[int, int]]) -> dict[int, int]:
     large = {k: sum(d) for k, d in depth.items() if sum(d) >= LARGE}
     rest = math.prod(max(c, default=1) for k, c in enumerate(data.chunks) if k not in large) * data.dtype.itemsize
     for times in (4, 3, 2, 1):
-        if rest * math.prod((times + 1) * n for n in large.values()) <= ROOM:
+        if rest * math.prod((times + 1) * n for n in large.values()) <= MOST_BYTES:
             return {k: max(times * n, *depth[k]) for k, n in large.items()}
     return {}
 

@@ -259,7 +259,7 @@ def halo(
         return assembled(make, _targets(plan, grid, kept), grid, dtype, isinstance(func, (EachImage, Elementwise)))
     from dask import base
 
-    made = None if chunks is None else grid  # else the name of the array tells them
+    made = None if chunks is None else grid  # else the name of the array depends on them
     token = f"{name}-{base.tokenize(array.name, func, depth, edge, passes, pad, wanted, positions, str(dtype), made)}"
     if not positions and kept is None and all(_plain(axis, c) for axis, c in zip(plan, array.chunks, strict=True)):
         meta = np.empty((0,) * len(grid), dtype) if meta is None else meta

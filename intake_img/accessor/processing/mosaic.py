@@ -139,7 +139,7 @@ class Mosaics:
         progress : bool, optional
             Show a progress bar; by default only in a terminal.
         **place : int, float or str
-            Where to measure on other axes: ``c="DAPI", t=0``. Has to be said of each that has several samples.
+            Where to measure on other axes: ``c="DAPI", t=0``. Needed for each axis with several samples.
 
         Returns
         -------

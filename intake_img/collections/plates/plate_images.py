@@ -26,7 +26,7 @@ __all__ = ["Opener", "composed", "present"]
 Opener = Callable[[File, Mapping[str, Any]], FormatSource]
 
 _SHOWN = 5  # number of missing planes in a message
-_FEW = 64  # up to so many files are checked one by one
+_FEW = 64  # up to this many files are checked one by one
 _MOST_HOLES = 1000  # largest number of grid positions for each existing plane
 _TOLERANCE = 1e-6  # relative tolerance of steps along z and t
 

@@ -63,7 +63,7 @@ def _add_batch(parser: Parser) -> None:
         "--jobs",
         metavar="N",
         type=count,
-        help="convert so many images, or fields of a plate, at a "
+        help="convert this many images, or fields of a plate, at a "
         "time (default: one image; of a plate a field for each core)",
     )
     parser.add_argument("--skip-existing", action="store_true", help="leave targets that exist as they are")

@@ -87,7 +87,7 @@ class _BdvHandle(Handle):
         pixels = self.pixels((numbers, level))
         facts = AxisFacts(tuple("tczyx"))
         for axis, voxel, factor in zip("xyz", setups[0].voxel, factors[level], strict=False):
-            facts.step(axis, voxel * factor, setups[0].unit, voxel * (factor - 1) / 2)  # averages of so many voxels
+            facts.step(axis, voxel * factor, setups[0].unit, voxel * (factor - 1) / 2)  # averages of this many voxels
         self._warn_of_missing(numbers)
         names = [s.attributes.get("channel") or s.name for s in setups]
         if all(names):

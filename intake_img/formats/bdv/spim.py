@@ -177,6 +177,6 @@ def _numbers(text: str | None, count: int) -> list[float]:
 
 
 def guessed(views: Collection[tuple[int, int]]) -> Spim:
-    """Return what the time points and setups of pixels without an XML tell."""
+    """Return the time points and setups of pixels without an XML."""
     setups = [Setup(number) for number in sorted({s for _, s in views})]
     return Spim("bdv.hdf5", "", True, setups, sorted({t for t, _ in views}))

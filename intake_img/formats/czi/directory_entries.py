@@ -29,7 +29,7 @@ _MOST_DIMENSIONS = 32
 
 
 def entry_size(dimensions: int) -> int:
-    """Return the length in bytes of an entry of so many dimensions."""
+    """Return the length in bytes of an entry of this many dimensions."""
     return 32 + _DIMENSION.itemsize * dimensions
 
 

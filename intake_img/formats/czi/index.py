@@ -124,7 +124,7 @@ class Directory:
 
     @cached_property
     def _ratio(self) -> np.ndarray:
-        """Minification of each subblock along its longer side, which tells it best."""
+        """Minification of each subblock along its longer side, which is the most accurate."""
         wide = self.width >= self.height
         return np.where(wide, self.width, self.height) / np.where(wide, self.stored_width, self.stored_height)
 

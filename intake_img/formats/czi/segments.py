@@ -107,7 +107,7 @@ def _segments(source: ByteReader, positions: dict[bytes, int]) -> dict[bytes, _F
         start, rest = position + _LEADS[kind], source.size - position - _LEADS[kind]
         count = counts[kind] = int.from_bytes(head[32:36], "little", signed=True)
         if kind == _METADATA:
-            if 0 <= count <= min(rest, METADATA_BYTES):  # a part of the text would tell nothing
+            if 0 <= count <= min(rest, METADATA_BYTES):  # a part of the text would be useless
                 places[kind] = start, count
             continue
         segment = used if used > 0 else max(0, allocated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.cut_off import leading_part, shortened
 from intake_img.formats.dicom.elements import Item
-from intake_img.formats.dicom.frames import Arranged, frames_of, lent
+from intake_img.formats.dicom.frames import Arranged, frames_of
 from intake_img.formats.dicom.header import DicomHeader, numbers, public, text, whole_number
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
 from intake_img.formats.dicom.slices import Slice, SlicedVolume, pixel_spacing, planes_of_dose, slice_of, volume_of
@@ -112,7 +112,7 @@ class FileImages:
         return Arranged(table, self._frame, frame, self.frames.dtype, tiles, self.frames.decodes)
 
     def _frame(self, number: int) -> AbstractContextManager[tuple[StoredArray, int]]:
-        return lent(self.frames, number)
+        return nullcontext((self.frames, number))
 
     # description
 
@@ -374,7 +374,7 @@ def _flat(group: Any) -> list[Any]:
 
 
 def sealed_facts(item: Any) -> list[Any]:
-    """Return what a file tells of geometry and scaling, itself and in the macros of its functional groups."""
+    """Return what a file states about geometry and scaling, itself and in the macros of its functional groups."""
     groups = [group for name in (_SHARED, _FRAMES) for group in item.get(name) or []]
     items = [item, *itertools.chain.from_iterable(map(_flat, groups))]
     return [[numbers(one.get(name)) for name in _SEALED] for one in items]

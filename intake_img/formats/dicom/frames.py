@@ -6,10 +6,9 @@ JPEG by imagecodecs.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +22,7 @@ from intake_img.model.packages import imported
 from intake_img.storage.files import ByteReader
 from intake_img.storage.raw import map_raw, read_raw
 
-__all__ = ["Arranged", "DecodedFrames", "NativeFrames", "frames_of", "lent"]
+__all__ = ["Arranged", "DecodedFrames", "NativeFrames", "frames_of"]
 
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _END = b"\xff\xd9"  # the marker EOI of JPEG
@@ -160,7 +159,7 @@ class Arranged(StoredArray):
     table : ndarray of int
         Number of the frame at each place; -1 where there is none, which reads as 0.
     arrays : callable
-        Lends an array ``(frame, ...)`` and the number in it, for a number of the table.
+        Returns a context manager for a number of the table: an array ``(frame, ...)``, and the number of the frame in it.
     frame : tuple of int
         Shape of a frame.
     dtype : dtype
@@ -185,12 +184,6 @@ class Arranged(StoredArray):
                 continue
             with self.arrays(number) as (array, k):
                 array.read_into((slice(k, k + 1), *inner), out[place][None])
-
-
-@contextlib.contextmanager
-def lent(array: StoredArray, number: int) -> Iterator[tuple[StoredArray, int]]:
-    """Yield a frame of an array that is open already."""
-    yield array, number
 
 
 def frames_of(handle: Handle, source: ByteReader, header: DicomHeader) -> tuple[StoredArray, bool]:

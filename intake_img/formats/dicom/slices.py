@@ -40,7 +40,7 @@ class Slice:
     slope, intercept : float
         From stored numbers to values.
     keys : tuple
-        What tells frames at one position from each other, by name; see `_KEYS`.
+        What distinguishes frames at one position, by name; see `_KEYS`.
     order : int
         InstanceNumber.
     """
@@ -86,7 +86,7 @@ class SlicedVolume:
     spacing: dict[str, float]
 
 
-_KEYS = (  # attributes that tell frames at one position apart, and the axis that each makes
+_KEYS = (  # attributes that distinguish frames at one position, and the axis that each makes
     ("TemporalPositionIndex", "t"),
     ("TemporalPositionIdentifier", "t"),
     ("TriggerTime", "t"),

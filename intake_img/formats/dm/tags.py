@@ -1,7 +1,7 @@
 """The tree of tags of a DM3 or DM4 file, without the values of long arrays.
 
 Format after the descriptions by C. Boothroyd (https://personal.ntu.edu.sg/cbb/info/dmformat/) and P. Fallon: numbers
-that make the tree are big-endian, of 4 bytes (DM3) or 8 (DM4); values have the byte order that the header tells.
+that make the tree are big-endian, of 4 bytes (DM3) or 8 (DM4); values have the byte order that the header states.
 """
 
 from __future__ import annotations

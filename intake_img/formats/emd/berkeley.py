@@ -67,7 +67,7 @@ def _is_array(group: Any) -> bool:
 
 
 def _inner(group: Any, name: str) -> Any:
-    """The low-level dataset in a group; None if there is nothing. Damaged, it is an error: it would tell the axes."""
+    """The low-level dataset in a group; None if there is nothing. Damaged, it is an error: it has the axes."""
     h5py = h5py_module()
     found = h5py.h5o.open(group.id, name.encode(), lapl=group._lapl) if name.encode() in group.id else None
     return found if isinstance(found, h5py.h5d.DatasetID) else None

@@ -1,6 +1,6 @@
 """Headers of OpenEXR files: the parts, and the window, type and sampling of their channels.
 
-Source: "OpenEXR File Layout", openexr.com. The library tells types only of channels that it has read.
+Source: "OpenEXR File Layout", openexr.com. The library reports types only of channels that it has read.
 """
 
 from __future__ import annotations

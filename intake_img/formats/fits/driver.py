@@ -142,9 +142,9 @@ class Fits(Format):
         Parameters
         ----------
         image, path, compress, progress
-            See `Format.write`. `compress` is gzip's level, 1 to 9, for ``.fits.gz`` alone.
+            See `Format.write`. `compress` is gzip's level, 1 to 9, only for ``.fits.gz``.
         name : str
-            Name of the target, which tells ``.fits`` from ``.fits.gz``.
+            Name of the target: ``.fits`` or ``.fits.gz``.
         """
         method, level = level_of_name(compress, name, {".gz": "gzip"}, 1)
         pixels, head = header_bytes(image)

@@ -292,7 +292,7 @@ class ArrayGrid(StoredArray):
 
     def _checked(self, path: str, array: StoredArray) -> StoredArray:
         if len(array.shape) != len(self.inner) or any(n < m for n, m in zip(array.shape, self.inner, strict=True)):
-            raise FormatError(f"{path} has the shape {array.shape}, but the image is said to have {self.inner}")
+            raise FormatError(f"{path} has the shape {array.shape}, but the stated shape of the image is {self.inner}")
         return array
 
     def read_into(self, region: Region, out: np.ndarray) -> None:

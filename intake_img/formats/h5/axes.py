@@ -83,7 +83,7 @@ def _even(values: np.ndarray) -> float | None:
 
 
 def letters_of(names: Sequence[str]) -> tuple[str, ...] | None:
-    """Return a letter for each name of a dimension, the name itself where it has none; None if they do not tell all.
+    """Return a letter for each name of a dimension, the name itself where it has none; None if they do not name all.
 
     Examples
     --------

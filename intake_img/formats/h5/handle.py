@@ -44,7 +44,7 @@ class H5Handle(Handle):
         return self.stored_in(self.h5, path, path)
 
     def stored_in(self, h5: H5File, path: str, key: str) -> StoredArray:
-        """Return the array at a path of another file; `key` tells it from others of this handle."""
+        """Return the array at a path of another file; `key` distinguishes it from others of this handle."""
         with self._lock:
             found = self._arrays.get(key)
             if found is None:

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _ATTRIBUTE_BYTES = 2**16  # larger ones are not shown
-_SKIPPED = 100  # of so many it is said why
+_SKIPPED = 100  # for at most this many the reason is stated
 _LETTERS = np.dtype("S1")
 
 
@@ -101,7 +101,7 @@ def names_in(group: Any) -> list[str]:
     h5py, names, links = h5py_module(), list[bytes](), group.id
     if not len(links):  # HDF5 would look into the heap of its names, which may be damaged
         return []
-    if isinstance(links, h5py.h5f.FileID):  # it does not tell the order in its root
+    if isinstance(links, h5py.h5f.FileID):  # it does not report the order in its root
         links = h5py.h5g.open(links, b"/")
     tracked = links.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
     links.links.iterate(names.append, idx_type=h5py.h5.INDEX_CRT_ORDER if tracked else h5py.h5.INDEX_NAME)

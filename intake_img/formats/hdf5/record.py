@@ -33,7 +33,7 @@ def variable_path(name: str) -> str:
 
 
 def sealed_facts(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the attributes of an array tell other programs of its axes; they may change it."""
+    """Return what the attributes of an array state about its axes; other programs may change it."""
     return {name: attributes[name] for name in _SEALED if name in attributes}
 
 

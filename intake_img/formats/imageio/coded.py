@@ -1,6 +1,6 @@
 """JPEG 2000, JPEG XL and AVIF through imagecodecs, HEIF through pi-heif: pictures that are decoded completely.
 
-Neither library tells type and samples without decoding: a picture is decoded when it is opened, and kept for a while.
+Neither library reports type and samples without decoding: a picture is decoded when it is opened, and kept for a while.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class CodedHandle(Handle):
         pi_heif = imported("pi_heif", "heif", "reading HEIF")
         found = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
         if len(found) > 1 and "pictures" not in self.header:
-            warn(f"{self.source.file} contains {len(found)} pictures: the primary one alone is read")
+            warn(f"{self.source.file} contains {len(found)} pictures: only the primary one is read")
         width, height = found.size
         self._check(width * height * 4, len(data))
         depth = int(found.info.get("bit_depth", 8))

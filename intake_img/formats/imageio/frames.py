@@ -102,7 +102,7 @@ class Frames:
         with self._view() as view:
             facts = _WALKS[self.kind](view)
         if facts.pictures > 1:
-            warn(f"{self.source.file} contains {facts.pictures} pictures: the first one alone is read")
+            warn(f"{self.source.file} contains {facts.pictures} pictures: only the first one is read")
         if self.kind == "jpeg" and facts.depth != 8:
             raise FormatError(f"a JPEG of {facts.depth} bits is not read: convert it to .tif or 16-bit .png")
         return facts
@@ -111,7 +111,7 @@ class Frames:
         """Warn if a PBM is followed by another one."""
         stop = _containers.pbm_end(self._range(0, min(_HEAD, self.source.size)))
         if stop is not None and self._range(stop, min(2, max(0, self.source.size - stop))) == b"P4":
-            warn(f"{self.source.file} contains several pictures: the first one alone is read")
+            warn(f"{self.source.file} contains several pictures: only the first one is read")
 
     def _range(self, at: int, count: int) -> bytes:
         if self._bytes is not None:
@@ -239,7 +239,7 @@ class Frames:
     def _pillow(self, number: int) -> np.ndarray:
         self._check()
         first, im = self.facts.first, self._opened()
-        if im.tell() > first + number:  # opened anew, as Pillow's rewinding of APNG fails from a frame in the middle
+        if im.tell() > first + number:  # opened again, as Pillow's rewinding of APNG fails from a frame in the middle
             self._shut()
             im = self._opened()
         try:

@@ -1,6 +1,6 @@
 """Videos: frames by number and their times, through PyAV.
 
-The packets are listed once without decoding, which tells how many frames there are and when each is shown; a frame is
+The packets are listed once without decoding, which gives the number of frames and when each is shown; a frame is
 reached from the key frame before it, or by going on from the last one that was read.
 """
 

@@ -107,7 +107,7 @@ def _size(f: Any, paths: np.ndarray, stated: list[int]) -> tuple[int, ...]:
     sizes = [int(number_of(own, name, 0)) for name in _SIZES]
     sizes = [n or (stated[k] if stated else 0) for k, n in enumerate(sizes)]
     if any(n > m for n, m in zip(sizes, shape, strict=True)):
-        warn(f"{f.filename}: {path} is smaller than the image is said to be")
+        warn(f"{f.filename}: {path} is smaller than the stated shape of the image")
     return tuple(min(n, m) if n > 0 else m for n, m in zip(sizes, shape, strict=True))
 
 

@@ -84,9 +84,9 @@ class MetaImage(Format):
         image, path, progress
             See `Format.write`.
         compress : bool or int, optional
-            zlib's level, 1 to 9, or True, for ``.mha`` alone; by default the pixels are not compressed.
+            zlib's level, 1 to 9, or True, only for ``.mha``; by default the pixels are not compressed.
         name : str
-            Name of the target, which tells ``.mha`` from ``.mhd``.
+            Name of the target: ``.mha`` or ``.mhd``.
         """
         split = self.pixels_in(name) != name
         level = None if compress is None or compress is False else level_of(compress, 4)

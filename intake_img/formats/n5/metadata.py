@@ -120,7 +120,7 @@ def _ngff(group: Mapping[str, Any], path: str, ndim: int) -> N5Facts | None:
 
 
 def _named(names: Any, scale: Any, shift: Any, units: Any, ndim: int) -> N5Facts | None:
-    """Return facts that are listed by the names of axes, in either order: the names alone tell which is x."""
+    """Return facts that are listed by the names of axes, in either order: only the names show which is x."""
     axes = _letters(names, ndim)
     if axes is None:
         return None

@@ -114,7 +114,7 @@ class Nd2(Format):
 
     Axes are the loops of the experiment, in its order, then ``c y x``. Positions on the stage are scenes. Colour
     samples become ``c`` (R, G, B), or ``s`` beside several channels; the name of a single channel is the coordinate
-    ``c``, without an axis. Times are in ms, those of the frames where the file tells them; else the interval that was
+    ``c``, without an axis. Times are in ms, those of the frames where the file states them; else the interval that was
     asked for.
     """
 

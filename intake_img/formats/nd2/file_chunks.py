@@ -101,7 +101,7 @@ class Chunks:
 
     @cached_property
     def times(self) -> np.ndarray:
-        """Times of all frames in ms, empty if the file does not tell them."""
+        """Times of all frames in ms, empty if the file does not state them."""
         if "CustomData|AcqTimesCache!" not in self:
             return np.empty(0)
         data = self.read("CustomData|AcqTimesCache!")

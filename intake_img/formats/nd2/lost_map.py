@@ -1,6 +1,6 @@
 """The map of the chunks of an ND2 file that lacks it, as it is the last that a recording writes.
 
-Each chunk tells its name and length, and chunks follow each other, at multiples of 4096 bytes in newer files: so the
+Each chunk states its name and length, and chunks follow each other, at multiples of 4096 bytes in newer files: so the
 map is made again from the chunks. The library nd2 is given the file with that map behind it.
 """
 

@@ -97,9 +97,9 @@ class Nifti(Format):
         Parameters
         ----------
         image, path, compress, progress
-            See `Format.write`. `compress` is gzip's level, 1 to 9, for ``.nii.gz`` alone.
+            See `Format.write`. `compress` is gzip's level, 1 to 9, only for ``.nii.gz``.
         name : str
-            Name of the target, which tells ``.nii``, ``.nii.gz`` and ``.hdr`` from each other.
+            Name of the target: ``.nii``, ``.nii.gz`` or ``.hdr``.
         version : {1, 2}, optional
             Of NIfTI; by default 1, and 2 where an axis is longer than 32767.
         """

@@ -66,9 +66,9 @@ class Npy(Format):
         Parameters
         ----------
         image, path, compress, progress
-            See `Format.write`. `compress` (zip's deflate) is for ``.npz`` alone.
+            See `Format.write`. `compress` (zip's deflate) is only for ``.npz``.
         name : str
-            Name of the target, which tells ``.npy`` from ``.npz``.
+            Name of the target: ``.npy`` or ``.npz``.
         """
         method = codec_of(compress, _METHODS, ".npz")
         if name.lower().endswith(".npy"):

@@ -88,9 +88,9 @@ class Nrrd(Format):
         image, path, progress
             See `Format.write`.
         compress : bool or {"gzip", "bzip2"}, optional
-            True is ``"gzip"``, for ``.nrrd`` alone; by default the pixels are not compressed.
+            True is ``"gzip"``, only for ``.nrrd``; by default the pixels are not compressed.
         name : str
-            Name of the target, which tells ``.nrrd`` from ``.nhdr``.
+            Name of the target: ``.nrrd`` or ``.nhdr``.
         """
         methods: dict[Any, Any] = {None: None, False: None, True: "gzip", "gzip": "gzip", "bzip2": "bzip2"}
         method = codec_of(compress, methods, "NRRD")

@@ -49,7 +49,7 @@ def axis_facts(main: Settings, group: Group, within: str, sizes: Mapping[str, in
 
 
 def planned(main: Settings, axis: str) -> int:
-    """Return how many planes, rows or columns along an axis the settings tell of; 0 if they do not say."""
+    """Return how many planes, rows or columns along an axis the settings state; 0 if they do not."""
     size = number(_section(main, axis).get("MaxSize"))
     return int(size) if 0 <= size < 2**31 else 0
 

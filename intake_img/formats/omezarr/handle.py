@@ -106,7 +106,7 @@ class StoreHandle(Handle):
         return self.zarr_array(path)
 
     def growth(self) -> Growth:
-        """Return how the store has grown, as its root tells now (of remote stores, when it was read)."""
+        """Return how the store has grown, as its root states now (of remote stores, when it was read)."""
         if self._root is None:
             return growth_of(self.attributes("").get(OURS))
         name = "zarr.json" if self.zarr_format == 3 else ".zattrs"

@@ -32,7 +32,7 @@ _MOST = 2**26
 
 @dataclass(frozen=True)
 class Written:
-    """What a task tells of a block: how many bytes of the image it has (0 of a further level), and the extremes."""
+    """What a task reports of a block: how many bytes of the image it has (0 of a further level), and the extremes."""
 
     nbytes: int
     array: str = ""

@@ -63,7 +63,7 @@ def _flat(path: str, key: Callable[[Place], str], spans: Sequence[range]) -> lis
 
 
 def _place(name: str, spans: Sequence[range]) -> Place | None:
-    """The place that the name of a file tells by its last numbers, if it lies in the box."""
+    """The position in the last numbers of a file's name, if it lies in the box."""
     numbers = name.split(".")[-len(spans) :]
     if len(numbers) < len(spans) or not all(n.isdecimal() and n.isascii() for n in numbers):
         return None

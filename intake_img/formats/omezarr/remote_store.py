@@ -35,7 +35,7 @@ def store_at(kind: type[storage.FsspecStore], folder: File, read_only: bool = Fa
 
     ``from_url`` passes an option on that file systems without asynchronous methods may refuse: these are wrapped here.
     """
-    fs, path = folder.filesystem()  # a missing package is said in our words
+    fs, path = folder.filesystem()  # a missing package raises our own error
     if fs.async_impl:
         return kind.from_url(folder.path, storage_options=folder.fsspec_options, read_only=read_only)
     return kind(AsyncFileSystemWrapper(fs, asynchronous=True), path=path, read_only=read_only)

@@ -131,7 +131,7 @@ def read_array(array: Any, region: Region, out: np.ndarray, folder: File | None 
     region : tuple of slice
     out : ndarray
     folder : File, optional
-        Of the array. On an object store a listing tells which chunks are missing, if that takes fewer requests.
+        Of the array. On an object store a listing shows which chunks are missing, if that takes fewer requests.
     """
     from zarr import buffer  # not a part of it, which may be there before the whole
 

@@ -17,7 +17,7 @@ from intake_img.errors import CannotWriteError, FormatError
 __all__ = ["decode", "encode"]
 
 _BITS = (0, 1, 2, 4, 8, 16, 32)
-_MOST_WORDS = 2**24  # the place of a table is written with so many bits
+_MOST_WORDS = 2**24  # the place of a table is written with this many bits
 
 
 def decode(data: bytes | memoryview, dtype: np.dtype, shape: Sequence[int], block: Sequence[int]) -> np.ndarray:

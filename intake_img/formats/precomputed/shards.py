@@ -130,7 +130,7 @@ class Shards:
     def read(self, place: Place) -> bytes | None:
         """Return the chunk at a place in the grid (x, y, z); None if it is missing."""
         number, shard, minishard = self._where(place)
-        with self._readers.lend(self._file(shard)) as reader:
+        with self._readers.opened(self._file(shard)) as reader:
             if reader is None:
                 return None
             with self._lock:

@@ -50,7 +50,7 @@ class _Level:
 
 
 class WrittenBlock(NamedTuple):
-    """What a task tells of a block: the bytes of its pixels."""
+    """What a task reports of a block: the bytes of its pixels."""
 
     nbytes: int
 

@@ -78,11 +78,11 @@ def _check_tiles(known: dict[int, int], size: int, file: File) -> None:
     strip = width * min(known.get(_ROWS, height), height)
     tile = known.get(_TILE_WIDTH, 0) * known.get(_TILE_HEIGHT, 0)
     if (tile or strip) * known.get(_SAMPLES, 1) > _MOST_TILE or max(known.get(t, 0) for t in _COUNTS) > size:
-        raise FormatError(f"{file}: its tiles are said to be larger than they can be: the file is damaged")
+        raise FormatError(f"{file}: it states larger tiles than are possible: the file is damaged")
 
 
 def _read(stream: IO[bytes], at: int, count: int) -> bytes:
-    """Return so many bytes; none where the file is too short."""
+    """Return this many bytes; none where the file is too short."""
     if at >= 2**62 or count > 2**30:
         return b""
     stream.seek(at)

@@ -131,7 +131,7 @@ def _series_of(file: File) -> list[File]:
 class Tia(Format):
     """Series of images or spectra of FEI's TIA: a ``.ser`` file, or the ``.emi`` file beside several.
 
-    The series of an ``.emi`` file are scenes. Images are in nm, diffraction patterns in 1/nm, as the ``.emi`` tells;
+    The series of an ``.emi`` file are scenes. Images are in nm, diffraction patterns in 1/nm, as the ``.emi`` states;
     energies are ``l`` in eV. Positions of a scan with spectra are ``y x``; images that were taken one after the other
     are on ``i``.
     """

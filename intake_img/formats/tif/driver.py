@@ -99,7 +99,7 @@ class Tif(Format):
             See `Format.write`. `compress` is True for zlib, or one of tifffile's names (``"lzw"``,
             ``"zstd"``, ...; most need the extra ``codecs``).
         name : str
-            Name of the target, which tells OME-TIFF.
+            Name of the target: OME-TIFF if it ends in ``.ome.tif``.
         tile : int or (int, int), optional
             Height and width of tiles, multiples of 16; strips if absent.
         pyramid : int

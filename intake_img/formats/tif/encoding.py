@@ -206,7 +206,7 @@ def _check_ome(sizes: Mapping[str, int], stored: str, colour: str | None) -> Non
     if "s" in sizes and sizes["s"] not in (1, 3, 4):
         raise CannotWriteError(f"OME-TIFF stores 3 or 4 samples of colour, the axis s has {sizes['s']}: {advice}")
     if sizes.get("s", 1) > 1 and {"y", "x"} <= set(sizes) and not colour:
-        raise CannotWriteError(f"rgb=False: OME-TIFF stores the axis s as samples of colour alone: {advice}")
+        raise CannotWriteError(f"rgb=False: OME-TIFF stores the axis s only as samples of colour: {advice}")
     if not {"y", "x"} <= set(sizes):
         raise CannotWriteError(f"OME-TIFF needs the axes y and x, the image has {','.join(sizes)}: {advice}")
     if stored not in _OME_DTYPES:

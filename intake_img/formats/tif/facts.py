@@ -64,7 +64,7 @@ class TiffFacts:
     Attributes
     ----------
     lead : sequence of (str, int), optional
-        Letters and lengths of the axes of planes, slowest first, where the file tells them and tifffile does not.
+        Letters and lengths of the axes of planes, slowest first, where the file states them and tifffile does not.
     coords : mapping of str to Coordinate
         Explicit coordinates, except of channels and times.
     """

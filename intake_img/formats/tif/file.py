@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RECORD_TAG", "Tables", "TiffHandle", "TiffScene", "record_of", "sealed_facts", "tables_of"]
 
-_FRAME = 2**18  # bytes of structure that are compared to tell that two files are laid out alike
+_FRAME = 2**18  # bytes of structure that are compared to find out whether two files are laid out alike
 _UUID = re.compile("urn:uuid:[0-9A-Fa-f-]{36}")
 _UNSIGNED = {3: "u2", 4: "u4", 16: "u8"}  # data types of TIFF tags that contain offsets and counts
 _OWN_UUID = re.compile(rb'<OME [^<>]*?UUID="(urn:uuid:[0-9A-Fa-f\-]{36})"')
@@ -201,7 +201,7 @@ def record_of(page: Any) -> Any:
 
 
 def sealed_facts(page: Any) -> list[Any]:
-    """Return what a page tells other programs: its description without the UUID of the file, and the resolution."""
+    """Return what a page states for other programs: its description without the file's UUID, and the resolution."""
     return [_UUID.sub("", page.description.strip()), *(page.tags.valueof(code) for code in (282, 283, 296))]
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["SegmentLayout", "StoredPages", "grid_of", "layout_of", "listening"]
 
 _PLAIN_BITS = (8, 16, 32, 64, 128)
-# a real strip or tile of so many bytes never decompresses by so much; simple codecs cannot do it at all
+# a real strip or tile of this many bytes never decompresses by this much; simple codecs cannot do it at all
 _BOMB, _SIMPLE_BOMB, _SIMPLE = (2**28, 50_000), (2**24, 4_000), {5, 8, 32773, 32946}
 
 

@@ -215,7 +215,7 @@ class LightPage:
 
 
 def _alone(page: LightPage) -> bytes:
-    """Return a TIFF file with the tags of a page that tell how its pixels are coded, and no pixels."""
+    """Return a TIFF file with the tags of a page that state how its pixels are coded, and no pixels."""
     kind, entries = page.parent, page.tags.entries
     codes = [code for code in sorted(entries) if code in _GEOMETRY | _PLACES]
     entry, number, link = kind.entry, kind.number, kind.link

@@ -153,7 +153,7 @@ class OmeDocument:
         )
 
     def is_long(self, pages: int) -> bool:
-        """True if an element of TiffData counts more planes than a file of so many pages holds."""
+        """True if an element of TiffData counts more planes than a file of this many pages holds."""
         return any((data.count or 0) > pages for image in self.images for data in image.data)
 
     def members(self, own: str) -> dict[str, str]:

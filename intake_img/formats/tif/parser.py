@@ -372,7 +372,7 @@ class _Parser:
         return [self.scene(tif, "0", [stored], "mmstack", stored.keyframe, None, None, None)]
 
     def cut_off(self, tif: tifffile.TiffFile, pages: int) -> list[TiffScene]:
-        """Return the scenes of a file that was cut off after so many pages, as far as its description fits them."""
+        """Return the scenes of a file that was cut off after this many pages, as far as its description fits them."""
         if pages < 1:
             raise FormatError(f"{self.file}: {self.problem}")
         self.open_chain = True

@@ -22,7 +22,7 @@ __all__ = ["read_layout"]
 
 _BATCH = 2**26  # compressed bytes in memory at a time
 _RUN = 2**22  # bytes that are read together
-_GAP = 64  # bytes between two segments that are read in vain
+_GAP = 64  # bytes between two segments that are read and discarded
 
 
 class _Piece(NamedTuple):

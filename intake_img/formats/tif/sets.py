@@ -79,7 +79,7 @@ def coloured(document: OmeDocument, page: tifffile.TiffPage) -> OmeDocument:
 
 
 def is_absurd(document: OmeDocument, pages: int) -> bool:
-    """True if an image has far more planes than files with so many pages can hold."""
+    """True if an image has far more planes than files with this many pages can hold."""
     return any(
         math.prod(ome.sizes[a] for a in ome.order[:-2]) > max(_MANY, _SHARE * pages * (1 + len(ome.data)))
         for ome in document.images

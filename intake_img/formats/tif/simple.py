@@ -97,7 +97,7 @@ def _series(tiff: LightTiff, file: File) -> _Series:
 
 
 def _plain(tiff: LightTiff) -> _Series:
-    """Pages alone: tifffile looks at the first, second, eighth and last one to tell whether they are uniform."""
+    """Pages alone: tifffile looks at the first, second, eighth and last one to find out whether they are uniform."""
     count = len(tiff)
     kind = "generic" if 1 < count < 8 else "uniform"
     return _Series(kind, "", "I" * (count > 1), (count,) * (count > 1))

@@ -130,7 +130,7 @@ def _walk(tif: tifffile.TiffFile, name: object, check: bool) -> tuple[list[int],
 
 
 def check_tags(page: tifffile.TiffPage, name: object) -> None:
-    """Raise `FormatError` if a tag of a page that tells where or how pixels are stored cannot do so."""
+    """Raise `FormatError` if a tag that states where or how pixels of a page are stored is invalid."""
     bigtiff = page.parent.is_bigtiff
     for tag in page.tags:
         if tag.code in _NAMES:

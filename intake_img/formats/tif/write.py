@@ -100,7 +100,7 @@ def _write_levels(
     labels: bool,
     byteorder: Any,
 ) -> None:
-    """Write the image and its smaller levels: those given, or so many halved ones."""
+    """Write the image and its smaller levels: those given, or this many halved ones."""
     import tifffile
 
     options = {**options_of(plan), "dtype": plan.pixels.dtype, **_threads(plan)}

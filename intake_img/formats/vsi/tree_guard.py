@@ -1,6 +1,6 @@
 """Check of the tree of tags in a VSI before slideio reads it, which damaged trees crash or keep in circles.
 
-Layout: a volume is a header of 24 bytes and its tags; a tag of 16 bytes or more may contain further volumes, and tells
+Layout: a volume is a header of 24 bytes and its tags; a tag of 16 bytes or more may contain further volumes, and states
 where the next one is. See Bio-Formats, ``CellSensReader.readTags``.
 """
 

@@ -118,7 +118,7 @@ class CubeArray(ChunkedArray):
     def _fill(self, cube: Place, cuts: Cuts, out: np.ndarray) -> None:
         """Fill the part of `out` that lies in a cube."""
         own = within(cuts, cube, self.header.blocks)
-        with self.readers.lend(self._file(cube)) as reader:
+        with self.readers.opened(self._file(cube)) as reader:
             if reader is None:
                 out[tuple([joined(of_axis, list(of_axis)) for of_axis in own])] = 0
             else:

@@ -171,7 +171,7 @@ def _mag_names(folder: File) -> list[str]:
 
 
 def _extent(folder: File) -> tuple[int, ...]:
-    """Return the size of all cubes that are there, where nothing else tells it."""
+    """Return the size of all cubes that are there, where nothing else states it."""
     header = header_of(folder)
     ends = [0, 0, 0]
     if folder.local:

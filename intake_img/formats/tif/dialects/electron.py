@@ -17,7 +17,7 @@ from intake_img.model.units import convert, known_spacing
 __all__ = ["fei", "tvips", "zeiss"]
 
 _UNIT = "nm"
-_SCREEN = 1024  # the unnamed size of a pixel is that of an image of so many columns
+_SCREEN = 1024  # the unnamed size of a pixel is that of an image of this many columns
 
 
 def _square(sizes: Mapping[str, float | None]) -> TiffFacts:

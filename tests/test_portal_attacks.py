@@ -148,7 +148,7 @@ def _images(folder: Path) -> np.ndarray:
 
 
 @pytest.fixture
-def besieged(tmp_path: Path) -> Iterator[tuple[Server, Seen, np.ndarray]]:
+def attacked(tmp_path: Path) -> Iterator[tuple[Server, Seen, np.ndarray]]:
     folder = tmp_path / "lab"
     folder.mkdir()
     (tmp_path / "secret.txt").write_text("not for you")
@@ -320,7 +320,7 @@ async def _written(server: Server, seen: Seen, k: int) -> None:
         assert seen.judge("written", *await server.ask("/data/plain.zarr/0/c/0/0", server.known, method=method)) >= 400
 
 
-async def _strangers(server: Server, seen: Seen, k: int) -> None:
+async def _unauthenticated(server: Server, seen: Seen, k: int) -> None:
     wrong = server.token[:-1] + ("a" if server.token[-1] != "a" else "b")
     lines = (
         "",
@@ -354,14 +354,14 @@ def _made_up(server: Server, seen: Seen) -> None:
         check()
 
 
-async def _siege(server: Server, seen: Seen, values: np.ndarray) -> None:
+async def _attack(server: Server, seen: Seen, values: np.ndarray) -> None:
     attackers: list[Callable[[Server, Seen, int], Any]] = [
         _damaged,
         _leaving,
         _oversized,
         _outside,
         _written,
-        _strangers,
+        _unauthenticated,
     ]
 
     async def again(attack: Callable[[Server, Seen, int], Any]) -> None:
@@ -388,11 +388,11 @@ async def _siege(server: Server, seen: Seen, values: np.ndarray) -> None:
     watching.cancel()
 
 
-def test_a_server_stands_everything_together(besieged: tuple[Server, Seen, np.ndarray]) -> None:
-    server, seen, values = besieged
+def test_a_server_stands_everything_together(attacked: tuple[Server, Seen, np.ndarray]) -> None:
+    server, seen, values = attacked
     asyncio.run(server.ask("/health"))
     sockets = server.sockets()
-    asyncio.run(_siege(server, seen, values))
+    asyncio.run(_attack(server, seen, values))
     assert set(seen.statuses) == {
         "visitor",
         "damaged",
