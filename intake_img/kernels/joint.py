@@ -34,7 +34,7 @@ __all__ = [
 DENSE_CELLS = 2**24
 """Cells of an array in which all pairs are counted, however many there are."""
 _CELLS = 3
-"""So many cells of an array to a pixel are cheaper than sorting."""
+"""Up to this many cells of an array for each pixel, counting is cheaper than sorting."""
 
 
 class Counter:
@@ -134,9 +134,8 @@ class Counter:
             box = other._box
             if self._box is not None:
                 own = [(self._box[0], sum(self._box[:2]) - 1), (self._box[2], sum(self._box[2:]) - 1)]
-                mine = self._wider(
-                    own, [(a, a + height - 1), (b, b + width - 1)], max(DENSE_CELLS, self.most_cells), (0,)
-                )
+                most = max(DENSE_CELLS, self.most_cells)
+                mine = self._wider(own, [(a, a + height - 1), (b, b + width - 1)], most, (0,))
             else:
                 mine = box
             if mine is None:

@@ -15,7 +15,7 @@ from intake_img.storage.remote import retried
 __all__ = ["LEAST", "is_object_store", "names_in", "present"]
 
 LEAST = 16
-"""So many files are worth a listing: if all of them exist, it is one request more for 16 or more."""
+"""This many files are worth a listing: if all of them exist, it is one request more for 16 or more."""
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"}
 _PAGE = 1000  # names in one answer of a store
 _REFUSED: set[str] = set()

@@ -23,7 +23,7 @@ __all__ = ["reduce_blocks"]
 
 _FAN_IN = 8
 _BUNDLE = 2**22
-"""So many pixels of chunks are added together."""
+"""Pixels of the chunks that are added together."""
 
 
 def reduce_blocks(

@@ -64,9 +64,9 @@ def patches(
         A patch depends only on the seed, the epoch and its number.
     locality : int, optional
         For ``"random"``: neighbourhoods are drawn first, and this many patches lie around each of them, within a tile
-        of the file, which is decoded once for all of them; 16 neighbourhoods take turns. Every position is still equally
-        likely, but consecutive patches are correlated. Use it for images in which a look-ahead touches each tile only
-        once, and do not shuffle.
+        of the file, which is decoded once for all of them; 16 neighbourhoods take turns. Every position is still
+        equally likely, but consecutive patches are correlated. Use it for images in which a look-ahead touches each
+        tile only once, and do not shuffle.
     step, overlap : as `size`, optional
         Distance from one patch of a grid to the next, or the overlap of neighbours; for stratified patches, the mean
         distance.

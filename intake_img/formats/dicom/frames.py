@@ -159,7 +159,7 @@ class Arranged(StoredArray):
     table : ndarray of int
         Number of the frame at each place; -1 where there is none, which reads as 0.
     arrays : callable
-        Returns a context manager for a number of the table: an array ``(frame, ...)``, and the number of the frame in it.
+        Returns a context manager for a number of the table: an array ``(frame, ...)``, and the frame's number in it.
     frame : tuple of int
         Shape of a frame.
     dtype : dtype
