@@ -312,6 +312,15 @@ def test_variables_in_names(tmp_path: Path) -> None:
     assert dict(ds.sizes) == {"t": 2, "y": 2, "x": 3}
 
 
+@pytest.mark.parametrize("names", [["a.i_0.c_x.tif", "a.c_y.i_0.tif"], ["a.i_0.tif", "a.i_0.c_x.tif"]])
+def test_files_of_two_partitions_are_not_chosen_silently(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        imsave(np.zeros((4, 5), "u1"), tmp_path / name)
+    with pytest.raises(AxesError, match="different partitions") as refused:
+        imload(tmp_path / "a.tif")
+    assert all(name in str(refused.value) for name in names)
+
+
 def test_missing_files_are_listed_or_filled(planes: Path) -> None:
     (planes / "pos_1" / "t_2.tif").unlink()
     with pytest.raises(

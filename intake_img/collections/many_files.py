@@ -140,7 +140,13 @@ class SequenceSource(ImageSource):
         return autodetect(self.file.at(path), **options)
 
     def _compose(self, found: Sequence[Listing], fill_gaps: bool = False) -> Image:
-        listings = {name: listing for all_of in found for name, listing in all_of.by_variable().items()}
+        listings: dict[str, Listing] = {}
+        for name, listing in (pair for all_of in found for pair in all_of.by_variable().items()):
+            if (other := listings.setdefault(name, listing)) is not listing:
+                raise AxesError(
+                    f"{first_path(other)} and {first_path(listing)} belong to different partitions of one image: "
+                    "remove the files of one, or give a pattern that fits the others"
+                )
         if not any(map(len, listings.values())):
             raise FileNotFoundError(f"no image file fits {self.uri}")
         first = self.member(first_path(next(iter(listings.values()))))
