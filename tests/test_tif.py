@@ -24,6 +24,8 @@ from thoroughness import examples
 from intake_img import imload, imsave
 from intake_img.errors import CannotWriteError, FormatError, IntakeImgError, SceneError
 from intake_img.formats.tif.driver import TifSource
+from intake_img.testing.datasets import image_of
+from intake_img.testing.equality import assert_same
 from intake_img.testing.process import open_files
 
 QUICK = examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -820,3 +822,36 @@ def test_tiles_are_compressed_in_all_threads_to_the_same_file(tmp_path, monkeypa
         for a, b in zip(one.pages, many.pages, strict=True):
             assert a.dataoffsets == b.dataoffsets
             assert a.databytecounts == b.databytecounts
+
+
+MM = {"units": "mm", "spacing": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("coords", "states"),
+    [
+        ({"z": MM, "y": MM, "x": MM}, {"unit": "mm", "spacing": 0.25}),
+        ({"z": MM, "y": {"spacing": 0.25}, "x": {"spacing": 0.25}}, {}),
+        ({"z": {"spacing": 0.25}, "y": MM, "x": MM}, {"unit": "mm"}),
+        ({"x": MM}, {}),
+        ({"z": MM}, {}),
+        ({"y": {"spacing": 0.25}, "x": MM}, {}),
+        ({"z": MM, "y": {"units": "mm", "spacing": 1e-12}, "x": {"units": "mm", "spacing": 1e-12}}, {}),
+        ({"t": {"units": "ms", "spacing": 0.25}}, {"finterval": 0.25, "tunit": "ms"}),
+        ({"t": {"units": "frame", "spacing": 0.25}}, {}),
+        ({"t": {"spacing": 0.25}}, {}),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.tif", "a.btf"])
+def test_other_programs_read_no_spacing_where_none_is_known(tmp_path, name, coords, states):
+    """ImageJ takes what is missing for 1 of the unit that is stated, and times for seconds."""
+    saved = image_of("tzyx", (2, 3, 5, 7), "uint16")
+    for axis, attrs in coords.items():
+        saved = saved.assign_coords({axis: (axis, attrs["spacing"] * np.arange(saved.sizes[axis]), attrs)})
+    imsave(saved, tmp_path / name)
+    with tifffile.TiffFile(tmp_path / name) as tif:
+        found = tif.imagej_metadata or tif.shaped_metadata[0]
+        pixels, length = tif.pages.first.tags["XResolution"].value
+    assert {k: found[k] for k in ("unit", "spacing", "finterval", "tunit") if k in found} == states
+    assert "unit" not in found or length / pixels == (0.25 if name == "a.tif" else 0.025)  # mm; cm
+    assert_same(imload(tmp_path / name), saved)

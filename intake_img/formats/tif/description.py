@@ -32,7 +32,7 @@ def letters(plan: TiffEncoding) -> str:
 def metadata_of(image: Image, plan: TiffEncoding, identity: str) -> dict[str, Any]:
     if plan.kind == "ome":  # the same image under the same name gives the same bytes: a write that is resumed as well
         return {**_ome_metadata(image, plan), "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity))}
-    found: dict[str, Any] = {"axes": letters(plan), **_calibration(image)}
+    found: dict[str, Any] = {"axes": letters(plan), **_calibration(image, plan)}
     if plan.kind == "imagej":
         sizes = dict(zip(plan.axes, plan.pixels.shape, strict=True))
         channels = 1 if plan.rgb else sizes.get("c", 1)
@@ -44,22 +44,31 @@ def metadata_of(image: Image, plan: TiffEncoding, identity: str) -> dict[str, An
     return found
 
 
-def _calibration(image: Image) -> dict[str, Any]:
-    """ImageJ's words for spacing, units and origin."""
+def _calibration(image: Image, plan: TiffEncoding) -> dict[str, Any]:
+    """ImageJ's words for spacing, units and origin.
+
+    Without resolution tags, ImageJ takes a pixel for one unit: the space has no unit then, and no spacing. Times
+    without a unit it takes for seconds.
+    """
+    found = _space(image) if resolution_tags(image, plan) else {}
+    if (t := known_spacing(image.spacing.get("t"))) and (unit := canonical(image.units.get("t"))):
+        found["finterval"] = t
+        if unit != "s":
+            found["tunit"] = _ascii(unit)
+    return found
+
+
+def _space(image: Image) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    unit = canonical(image.units.get("x")) or canonical(image.units.get("y")) or canonical(image.units.get("z"))
+    unit = canonical(image.units.get("x"))
     if unit:
         found["unit"] = _ascii(unit)
         for axis in "yz":
             own = canonical(image.units.get(axis))
             if own and own != unit and axis in image.spacing:
                 found[f"{axis}unit"] = _ascii(own)
-    if z := known_spacing(image.spacing.get("z")):
+    if (z := known_spacing(image.spacing.get("z"))) and bool(canonical(image.units.get("z"))) == bool(unit):
         found["spacing"] = z
-    if t := known_spacing(image.spacing.get("t")):
-        found["finterval"] = t
-        if (own := canonical(image.units.get("t"))) and own != "s":
-            found["tunit"] = _ascii(own)
     for axis in "xyz":
         step, start = known_spacing(image.spacing.get(axis)), image.origin.get(axis)
         if step and start:
@@ -72,8 +81,9 @@ def _ascii(text: str) -> str:
 
 
 def resolution_tags(image: Image, plan: TiffEncoding) -> dict[str, Any]:
+    """Return the resolution tags; none unless the spacing of x and y, and the units of both or of none, are known."""
     sizes = [known_spacing(image.spacing.get(a)) for a in "xy"]
-    if None in sizes:
+    if None in sizes or bool(canonical(image.units.get("x"))) != bool(canonical(image.units.get("y"))):
         return {}
     per = [1 / s for s in sizes if s is not None]
     if plan.kind == "imagej":
