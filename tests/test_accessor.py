@@ -354,6 +354,21 @@ def test_labels_get_colours_and_the_background_none(ds):
     assert (over[labels > 0, 3] > 0).all()
 
 
+def test_labels_of_each_channel_are_those_of_the_shown_ones():
+    image = xr.DataArray(np.zeros((2, 6, 8), "u1"), {"c": ["a", "b"]}, list("cyx"))
+    labels = xr.DataArray(np.zeros((2, 6, 8), int), dims=list("cyx"), attrs={"kind": "labels"})
+    labels[0, 1, 1], labels[1, 4, 5] = 1, 1
+    ds = xr.Dataset({"image": image, "cells": labels})
+
+    def covered(ax):
+        over = [picture(ax, k)[..., 3] for k in range(1, len(ax.images))]
+        return [set(map(tuple, np.argwhere(alpha).tolist())) for alpha in over]
+
+    assert covered(ds.img.plot("b", labels="cells")) == [{(4, 5)}]
+    assert covered(ds.img.plot(labels="cells")) == [{(1, 1)}, {(4, 5)}]
+    assert [covered(ax) for ax in ds.img.plot(["b", "a"], labels="cells", panels=True)] == [[{(4, 5)}], [{(1, 1)}]]
+
+
 @given(st.lists(st.integers(0, 2**31), min_size=1, max_size=50))
 def test_label_colours_are_stable(numbers):
     labels = np.array(numbers)

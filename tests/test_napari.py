@@ -45,6 +45,28 @@ def test_levels_of_the_file_are_those_of_the_layer(tmp_path):
         assert [level.shape[-1] for level in data] == [data[0].shape[-1] // f for f in (1, 2, 4)]
 
 
+def test_crops_and_labels_lie_where_they_were(tmp_path):
+    """A crop begins where it was cut; labels of each channel do not put their channels on the slider of time."""
+    ds = from_example("cells").img.crop(y=(3, 40), x=(5, 30), t=(1, 2)).img.threshold(200).img.label(output="found")
+    layers = door.layers_of(ds)
+    assert [(m["name"], k) for _, m, k in layers if m["name"].startswith("found")] == [
+        ("found DAPI", "labels"),
+        ("found GFP", "labels"),
+    ]
+    for data, meta, _kind in layers:
+        assert meta["axis_labels"] == layers[0][1]["axis_labels"]
+        assert data.shape == layers[0][0].shape
+        starts = dict(zip(meta["axis_labels"], meta["translate"], strict=True))
+        assert starts == pytest.approx({a: float(ds[a][0]) if a in ds.coords else 0.0 for a in starts})
+        assert starts["y"] > 0
+    np.testing.assert_array_equal(layers[-1][0], ds["found"].isel(c=1))
+    shown = [(data, {**meta, "translate": np.array(meta["translate"])}, kind) for data, meta, kind in layers]
+    door.write(str(tmp_path / "out.zarr"), shown)
+    again = imload(str(tmp_path / "out.zarr"))
+    for axis in "yx":
+        np.testing.assert_allclose(again[axis], ds[axis])
+
+
 def test_layers_come_back(tmp_path):
     layers = door.sample()
     target = str(tmp_path / "out.zarr")

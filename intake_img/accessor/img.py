@@ -327,7 +327,7 @@ class ImgAccessor(Processing):
             colours in the file (``attrs["color"]`` of the coordinate ``c``), else colours that the channel names
             suggest (DAPI blue, GFP green, ...), else a palette; grey for a single channel.
         labels : str, optional
-            Name of a variable of labels to draw over the image.
+            Name of a variable of labels to draw over the image; of labels of each channel, those of the shown ones.
         scale_bar : bool
             Draw a bar of a round length in the unit of ``x`` instead of axes; without spacing, or if False, axes are
             drawn.

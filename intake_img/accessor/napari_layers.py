@@ -27,7 +27,7 @@ _SIDE = 256  # contrast limits come from this many pixels in the middle of a pla
 
 
 def layers_of(obj: xr.Dataset | xr.DataArray, levels: Sequence[xr.Dataset] = ()) -> list[LayerData]:
-    """Return the layers of an image, one for each channel; labels become layers of labels.
+    """Return the layers of an image, one for each channel; labels become layers of labels, likewise.
 
     Parameters
     ----------
@@ -65,9 +65,12 @@ def _layers(name: str, arrays: list[xr.DataArray], alone: bool) -> list[LayerDat
     if lacking := [a for a in "yx" if a not in first.dims]:
         raise AxesError(f"napari shows planes of y and x, but {name!r} has no {lacking[0]!r}")
     labels = kind_of(first.attrs, first.dtype) == "labels"
-    if "c" not in first.dims or labels:
+    if "c" not in first.dims:
         return [_layer(name, arrays, "gray", labels)]
     names = [str(c) for c in first["c"].values] if "c" in first.coords else [str(k) for k in range(first.sizes["c"])]
+    if labels:
+        titles = [f"{name} {n}" for n in names] if len(names) > 1 else [name]
+        return [_layer(title, [a.isel(c=k) for a in arrays], "gray", True) for k, title in enumerate(titles)]
     if is_rgb(names):
         last = (*(a for a in first.dims if a != "c"), "c")
         return [_layer(name, [a.transpose(*last) for a in arrays], None, False)]
@@ -84,6 +87,7 @@ def _layer(name: str, arrays: list[xr.DataArray], color: str | None, labels: boo
     attributes: dict[str, Any] = {
         "name": name,
         "scale": [steps.get(a) or 1.0 for a in axes],
+        "translate": [float(first[a].values[0]) if steps.get(a) else 0.0 for a in axes],
         "units": [str(first[a].attrs.get("units") or "pixel") if steps.get(a) else "pixel" for a in axes],
         "axis_labels": axes,
         "metadata": {"uri": first.attrs.get("uri")},

@@ -95,10 +95,10 @@ def plot(
         shown = [overlaid(pictures, tinge)]
         rgb = is_rgb(names)
         titles = [[] if rgb else [(n, t) for n, t in zip(names, tinge, strict=True) if n]]
-    over = _overlay(obj, labels, projection, indexers) if labels is not None else None
+    over = [] if labels is None else _overlays(obj, labels, projection, indexers, numbers)
     axes = _axes(plt, ax, len(shown), frame)
-    for one, picture, title in zip(axes, shown, titles, strict=True):
-        _draw(one, picture, frame, title, over, scale_bar, places)
+    for k, (one, picture, title) in enumerate(zip(axes, shown, titles, strict=True)):
+        _draw(one, picture, frame, title, over[k : k + 1] if 1 < len(shown) == len(over) else over, scale_bar, places)
     return np.array(axes, dtype=object) if panels else axes[0]
 
 
@@ -107,18 +107,22 @@ def matplotlib_pyplot() -> Any:
     return imported("matplotlib.pyplot", "plot", "drawing an image")
 
 
-def _overlay(
-    obj: xr.Dataset | xr.DataArray, name: str, projection: str | None, indexers: Mapping[str, Any]
-) -> np.ndarray:
-    """Return the picture of a variable of labels at the shown position."""
+def _overlays(
+    obj: xr.Dataset | xr.DataArray,
+    name: str,
+    projection: str | None,
+    indexers: Mapping[str, Any],
+    channels: Sequence[int],
+) -> list[np.ndarray]:
+    """Return the pictures of a variable of labels at the shown position: one, or one for each of the channels."""
     if isinstance(obj, xr.DataArray):
         raise KeyError(f"labels={name!r} is a variable of a Dataset; this is one variable alone")
     array = variable_of(obj, name)
+    if "c" in array.dims:
+        array = array.isel(c=[k for k in channels if k < array.sizes["c"]])
     along = "max" if projection and "z" in array.dims else None
     plane, _ = plane_of(array, along, {a: k for a, k in indexers.items() if a in array.dims})
-    picture = label_colors(layers_of(plane)[0])
-    picture[..., 3] *= 0.45
-    return picture
+    return [label_colors(layer) * np.float32([1, 1, 1, 0.45]) for layer in layers_of(plane)]
 
 
 # drawing
@@ -170,15 +174,15 @@ def _draw(
     picture: np.ndarray,
     frame: _Frame,
     title: list[tuple[str, Any]],
-    over: np.ndarray | None,
+    over: Sequence[np.ndarray],
     scale_bar: bool,
     places: list[str],
 ) -> None:
     if picture.shape[-1] == 4:
         ax.set_facecolor("black")
     ax.imshow(picture, extent=frame.extent, aspect=frame.aspect, interpolation="nearest", origin="upper")
-    if over is not None:
-        ax.imshow(over, extent=frame.extent, aspect=frame.aspect, interpolation="nearest", origin="upper")
+    for each in over:
+        ax.imshow(each, extent=frame.extent, aspect=frame.aspect, interpolation="nearest", origin="upper")
     if places:
         ax.set_title(", ".join(places), fontsize=9)
     _legend(ax, title)

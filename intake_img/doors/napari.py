@@ -61,9 +61,10 @@ def _array(data: Any, meta: dict[str, Any], kind: str) -> xr.DataArray:
     full = data[0] if isinstance(data, (list, tuple)) else data
     dims = _axes(np.ndim(full), meta.get("axis_labels") or ())
     units = [str(u) for u in meta.get("units") or ["pixel"] * len(dims)]
+    starts = meta.get("translate", [0.0] * len(dims))
     coords = {
-        a: (a, np.arange(n) * float(s), {"units": _symbol(u)})
-        for a, n, s, u in zip(dims, np.shape(full), meta.get("scale", ()), units, strict=False)
+        a: (a, float(start) + np.arange(n) * float(s), {"units": _symbol(u)})
+        for a, n, s, start, u in zip(dims, np.shape(full), meta.get("scale", ()), starts, units, strict=False)
         if _symbol(u) != "pixel"
     }
     return xr.DataArray(full, dims=dims, coords=coords, attrs={"kind": "labels"} if kind == "labels" else {})
