@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from pathlib import Path
 
@@ -99,6 +100,72 @@ def test_chains_without_dask_read_the_pixels_that_are_left(made, data):
     reader.regions.clear()
     np.testing.assert_array_equal(found.values, wanted.values)
     assert reader.pixels_read == wanted.size
+
+
+def any_slice(n):
+    """A slice whose ends may lie beyond those of the axis."""
+    ends = st.none() | st.integers(-n - 3, n + 3)
+    return st.builds(slice, ends, ends, st.sampled_from([None, 1, 2, 3, -1, -2, -3]))
+
+
+def any_index(n):
+    numbers = st.integers(-n, n - 1)
+    listed = st.lists(numbers, max_size=4) if n else st.just([])
+    masks = st.lists(st.booleans(), min_size=n, max_size=n).map(lambda mask: np.array(mask, bool))
+    return st.one_of([any_slice(n), any_slice(n), listed, masks] + [numbers] * (n > 0))
+
+
+def box_of(values, shape):
+    """The number of pixels between the first and the last along each axis, of pixels that are numbered."""
+    places = np.unravel_index(values.ravel(), shape) if values.size else ()
+    return int(np.prod([p.max() - p.min() + 1 for p in places])) if values.size else 0
+
+
+@examples(60)
+@given(images(), st.booleans(), st.data())
+def test_chains_of_any_indices_are_those_of_numpy_and_read_what_is_left(made, by_dask, data):
+    values, tiles, _, many_files = made
+    reader = Counting(values)
+    pixels = Pixels(reader, values.shape, values.dtype, tiles, many_files=many_files)
+    dims = list("abcd"[: values.ndim])
+    found = xr.Variable(dims, pixels.dask() if by_dask else indexed_lazily(pixels))
+    wanted = xr.Variable(dims, values)
+    for _ in range(data.draw(st.integers(1, 5))):
+        if data.draw(st.booleans()):
+            order = data.draw(st.permutations(wanted.dims))
+            found, wanted = found.transpose(*order), wanted.transpose(*order)
+        else:
+            part = {d: data.draw(any_index(n)) for d, n in wanted.sizes.items() if data.draw(st.booleans())}
+            found, wanted = found.isel(part), wanted.isel(part)
+        assert found.sizes == wanted.sizes
+    assert not reader.regions
+    np.testing.assert_array_equal(found.values, wanted.values)
+    if len(set(wanted.values.ravel().tolist())) == wanted.size and not by_dask:
+        assert reader.pixels_read <= box_of(wanted.values, values.shape)
+
+
+@pytest.mark.parametrize("other", [slice(None), [3, 0, 2], 1, slice(-9, None, -1), slice(None, None, -2)], ids=str)
+@pytest.mark.parametrize("by_dask", [False, True])
+def test_every_slice_of_an_axis(by_dask, other):
+    """xarray and dask take slices with negative steps from before the axis, which are empty, for others."""
+    values = np.arange(12).reshape(3, 4)
+    pixels = Pixels(Counting(values), values.shape, values.dtype, (2, 3))
+    image = xr.Variable(list("yx"), pixels.dask() if by_dask else indexed_lazily(pixels))[:, other]
+    wanted = values[:, other]
+    ends = [None, *range(-5, 6)]
+    for start, stop, step in itertools.product(ends, ends, [None, 2, -1, -2, -3]):
+        found = image[slice(start, stop, step)]
+        assert found.shape == wanted[start:stop:step].shape
+        assert_array_equal(found[::-1].values, wanted[start:stop:step][::-1])
+
+
+def test_listed_samples_of_all_chunks_and_a_slice_before_the_axis():
+    values = np.arange(3 * 4000).reshape(3, 4000)
+    pixels = Pixels(Counting(values), values.shape, values.dtype, (1, 1000))
+    scattered = np.random.default_rng(0).permutation(4000)
+    array = pixels.dask(((1,) * 3, (1000,) * 4))
+    key = (slice(-9, None, -1), scattered)
+    assert array[key].shape == values[key].shape
 
 
 def test_a_selection_costs_its_own_chunks():

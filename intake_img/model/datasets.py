@@ -14,6 +14,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 from xarray.indexes import PandasIndex
 
+from intake_img.model.indices import settled
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import known_spacing
 
@@ -177,6 +178,18 @@ class _LazyArray(indexing.LazilyIndexedArray):
         return np.asarray(
             self.array[self.key], dtype=dtype, copy=copy
         )  # xarray asks for the version of numpy each time
+
+    def _updated_key(self, new_key: indexing.ExplicitIndexer) -> indexing.BasicIndexer | indexing.OuterIndexer:
+        """Return the key of a selection of the selection.
+
+        xarray takes slices with a negative step that select nothing for others (release 2026.9): they are given to it,
+        and returned, as ``slice(0, 0)``.
+        """
+        given = indexing.expanded_indexer(new_key.tuple, self.ndim)
+        if not any(isinstance(k, slice) and k.step is not None and k.step < 0 for k in (*given, *self.key.tuple)):
+            return super()._updated_key(new_key)
+        found = super()._updated_key(type(new_key)(tuple(map(settled, given, self.shape))))
+        return type(found)(tuple(map(settled, found.tuple, self.array.shape)))
 
     @property
     def part(self) -> Pixels:

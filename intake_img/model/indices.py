@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Index", "Indices", "Run", "composed", "index_of", "runs_of", "span", "taken"]
+__all__ = ["Index", "Indices", "Run", "composed", "index_of", "runs_of", "settled", "span", "taken"]
 
 Index = range | tuple[int, ...]
 """The selected samples of an axis, in order."""
@@ -125,3 +125,11 @@ def index_of(key: Any, n: int) -> Index:
     if array.size and (array.min() < -n or array.max() >= n):
         raise IndexError(f"indices {key!r} are out of range for an axis of length {n}")
     return tuple(int(k) % n for k in array)
+
+
+def settled(key: Any, n: int) -> Any:
+    """Return the index of an axis of length `n`: a slice that selects nothing as ``slice(0, 0)``.
+
+    xarray and dask take some of these with a negative step, as ``slice(-9, None, -1)``, for others.
+    """
+    return slice(0, 0) if isinstance(key, slice) and not range(n)[key] else key

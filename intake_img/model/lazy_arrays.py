@@ -21,6 +21,7 @@ from dask import base, highlevelgraph
 from intake_img.model.buffers import ReadBuffer, joined
 from intake_img.model.chunks import Region
 from intake_img.model.graph_layers import BlockLayer, LazyGraph, Task
+from intake_img.model.indices import settled
 from intake_img.model.machine import empty, memory, on_this_machine, unguided
 from intake_img.model.readers import Selected, leaf_of, with_leaf
 
@@ -206,7 +207,8 @@ class PixelsArray(da.Array, metaclass=_EqualToDask):
         selected = self.pixels.select(axes)
         chunks = [_chunks_of(c, k) for c, k in zip(self.chunks, axes, strict=True)]
         if None in chunks:  # so scattered that blocks would gather from all chunks
-            return super().__getitem__(index)
+            lengths = iter(self.shape)
+            return super().__getitem__(tuple(k if k is None else settled(k, next(lengths)) for k in key))
         places = _places(key)
         if selected is self.pixels and places == list(range(self.ndim)):
             return self
