@@ -26,6 +26,7 @@ from intake_img.kernels.thresholding import above
 def small_parts(monkeypatch):
     for module in (folding, reductions, totals):
         monkeypatch.setattr(module, "STRIP", 256)
+    monkeypatch.setattr(reductions, "PROJECTED", 256)
     monkeypatch.setattr(totals, "THREADED", 2000)
     monkeypatch.setattr(in_memory, "RUN", 64)
     monkeypatch.setattr(levels, "PART", 50)

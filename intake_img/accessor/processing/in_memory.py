@@ -157,7 +157,7 @@ def assembled(
 
 def each(func: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     """Return what a function makes of each of some items, in threads."""
-    workers = min(_workers(), len(items))
+    workers = min(_workers(), len(items)) if len(items) > 1 else 1
     if workers <= 1:
         return [func(item) for item in items]
     with ThreadPoolExecutor(workers, "intake_img-compute") as pool:

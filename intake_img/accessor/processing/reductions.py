@@ -43,6 +43,9 @@ __all__ = ["Reductions"]
 STRIP = 2**19
 """Pixels of an array in memory that xarray reduces at a time, so that most of their copies stay in the cache."""
 
+PROJECTED = 2**21
+"""Pixels of an array in memory of which one thread finds the greatest and the least values at a time."""
+
 _BY_NUMPY = Overlapping(lambda: xr.set_options(use_bottleneck=False))
 """The setting is one of the process."""
 
@@ -300,7 +303,7 @@ def _between(data: np.ndarray, axis: int, wide: np.dtype) -> np.ndarray:
         else:
             out[target] = checked_sum(high.astype(wide), low.astype(wide))
 
-    each(fill, strips(data, [axis], STRIP))
+    each(fill, strips(data, [axis], PROJECTED))
     return out
 
 
