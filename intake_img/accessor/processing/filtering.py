@@ -218,6 +218,8 @@ def _checked(name: str, dtype: np.dtype, output: np.dtype) -> None:
 def _least(data: Any, depth: Mapping[int, tuple[int, int]]) -> dict[int, int]:
     """Return the length of chunks for a large window, such that the halo is a small share."""
     large = {k: sum(d) for k, d in depth.items() if sum(d) >= LARGE}
+    if not large:
+        return {}
     rest = math.prod(max(c, default=1) for k, c in enumerate(data.chunks) if k not in large) * data.dtype.itemsize
     for times in (4, 3, 2, 1):
         if rest * math.prod((times + 1) * n for n in large.values()) <= MOST_BYTES:

@@ -339,7 +339,12 @@ def new_array(
     )
     if meta is None:
         meta = np.empty((0,) * len(chunks), dtype)
-    return da.Array(layered, name, tuple(tuple(map(int, c)) for c in chunks), dtype=np.dtype(dtype), meta=meta)
+    return da.Array(layered, name, tuple(map(_counted, chunks)), dtype=np.dtype(dtype), meta=meta)
+
+
+def _counted(lengths: Sequence[int]) -> tuple[int, ...]:
+    """Return chunks as integers; those of an array as they are, since dask knows the sums of tuples that it has met."""
+    return lengths if type(lengths) is tuple and set(map(type, lengths)) == {int} else tuple(map(int, lengths))
 
 
 def deferred(
