@@ -57,6 +57,7 @@ def test_lines_are_searched_as_they_are_compared(data):
         patch.setattr(euclidean, "NEAR", {few: many, 2 * few: 0})
         patch.setattr(euclidean, "SHARE", share)
         patch.setattr(euclidean, "COMMON", share)
+        patch.setattr(euclidean, "SHORT", data.draw(st.sampled_from([2, 60, 2**15])))
         patch.setattr(euclidean, "ENVELOPES", data.draw(st.sampled_from([1, 50, 2**21])))
         patch.setattr(envelopes, "FILLED", data.draw(st.sampled_from([1, 50, 2**16])))
         patch.setattr(euclidean, "SPARSE", data.draw(st.sampled_from([0, 3, 24])))
@@ -70,6 +71,13 @@ def test_lines_are_searched_as_they_are_compared(data):
         found = euclidean.distances(mask, STEPS[name][: mask.ndim])
     assert found.dtype == np.float64
     equal(found, right(mask, STEPS[name][: mask.ndim]), name != "decimal")
+
+
+@pytest.mark.parametrize("pixels", [1, 3, 60, 1200, "row"])
+def test_distances_beyond_squares_of_16_bits(pixels):
+    mask, rng = np.ones((300, 700), bool), np.random.default_rng(0)
+    mask[0 if pixels == "row" else tuple(rng.integers(0, n, pixels) for n in mask.shape)] = False
+    np.testing.assert_array_equal(euclidean.distances(mask, (1, 1)), ndimage.distance_transform_edt(mask))
 
 
 @examples(60)

@@ -16,7 +16,7 @@ from thoroughness import examples
 
 import intake_img  # noqa: F401
 from intake_img.errors import AxesError
-from intake_img.kernels import splitting
+from intake_img.kernels import flooding, splitting
 
 pytestmark = pytest.mark.thorough
 feature = pytest.importorskip("skimage.feature")
@@ -127,6 +127,30 @@ def test_watersheds_of_equal_values_are_the_same_for_every_chunking(data):
         here = labels == k
         alone = segmentation.watershed(image, np.where(here, markers, 0), mask=here)
         np.testing.assert_array_equal(found["whole"].values[here], alone[here])
+
+
+@examples(60)
+@given(data=st.data())
+def test_objects_with_two_equal_markers_are_flooded_in_the_company_of_others(data):
+    """Two markers of an object are equal, often the lowest: distances to the background have such objects."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 9999)))
+    mask, image = np.zeros((31, 31), bool), rng.integers(0, data.draw(st.integers(2, 20)), (31, 31))
+    dtype = data.draw(st.sampled_from(["u1", "f4", "f8"]))
+    markers, rank = np.zeros(mask.shape, data.draw(st.sampled_from(["i8", "u2"]))), data.draw(st.integers(1, 2))
+    boxes = [(slice(y, y + 5), slice(x, x + 5)) for y in range(1, 31, 6) for x in range(1, 31, 6)]
+    for box in boxes:
+        mask[box] = rng.random((5, 5)) < 0.9
+        places = rng.choice(25, data.draw(st.integers(2, 9)), replace=False)
+        image[box].flat[places[2:]] = rng.permutation(20)[: len(places) - 2]
+        image[box].flat[places[:2]] = data.draw(st.integers(0, 9))
+        markers[box].flat[places] = 1 + rng.permutation(9)[: len(places)]
+    found = flooding.flooded(mask, [image.astype(dtype), markers], (0, 0), mask.shape, connectivity=rank)
+    assert found.dtype == markers.dtype
+    labels, n = ndimage.label(mask, np.ones((3, 3)))
+    for k in range(1, n + 1):
+        here = labels == k
+        alone = segmentation.watershed(image, np.where(here, markers, 0), connectivity=rank, mask=here)
+        np.testing.assert_array_equal(found[here], alone[here])
 
 
 @examples(80)

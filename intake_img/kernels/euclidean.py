@@ -23,16 +23,16 @@ from intake_img.kernels import envelopes
 
 __all__ = ["distances", "further_pass", "kind_of_squares", "line_distances", "rooted", "squares"]
 
-FAR = 2**30
-"""Stands for no background in squares of 32 bits."""
+FAR, SHORT = 2**30, 2**15
+"""Stands for no background in squares of 32 bits; for that and for larger squares, in those of 16 bits."""
 TILE = 2**15
 """Pixels that are compared together: they stay in the cache of a core."""
 WIDTH = 16
 """Lines of a tile at least."""
-NEAR = {16: 0.75, 64: 0.25, 160: 0}
+NEAR = {16: 0.8, 32: 0.6, 64: 0.4, 160: 0}
 """All results of a line up to this many pixels away are compared, unless no background is so near for a larger share of
 its pixels: then only results that can be the least are compared."""
-SHARE, COMMON = 0.125, 0.8
+SHARE, COMMON = 0.4, 0.6
 """Lines in which a smaller share of pixels has results of earlier passes are not compared; the latter of whole numbers.
 """
 SMALL = 2**13
@@ -155,10 +155,9 @@ def further_pass(found: np.ndarray, axis: int, step: float) -> np.ndarray:
     count = max(1, TILE // (n * width))
     for a, b in product(range(0, before, count), range(0, after, width)):
         source, target = (np.moveaxis(v[a : a + count, :, b : b + width], 1, 0) for v in (sources, targets))
-        lines = np.ascontiguousarray(source).reshape(n, -1)
-        own = lines.copy()
-        far[a : a + count, b : b + width] = _near(lines, own, step).reshape(target.shape[1:])
+        own, others = _near(np.ascontiguousarray(source).reshape(n, -1), step)
         target[...] = own.reshape(target.shape)
+        far[a : a + count, b : b + width] = others.reshape(target.shape[1:])
     places, most = np.argwhere(far), max(1, (ENVELOPES if found.dtype.kind == "i" else LINES) // n)
     for k in range(0, len(places), most):
         i, j = places[k : k + most].T
@@ -169,15 +168,25 @@ def further_pass(found: np.ndarray, axis: int, step: float) -> np.ndarray:
     return out
 
 
-def _near(lines: np.ndarray, out: np.ndarray, step: float) -> np.ndarray:
-    """Compare pixels of lines with all that are near; return in which lines others may be the least.
+def _near(lines: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """Compare pixels of lines with all that are near; return the least, and in which lines others may be the least.
 
     Which lines these are depends on nothing but themselves: those with little background, and with much of it far away.
     """
-    n = len(lines)
     share = SHARE if lines.dtype.kind == "f" else COMMON
-    far = np.count_nonzero(lines < _far(lines.dtype), axis=0) < share * n
-    spare, least, k = np.empty_like(lines), lines.min(), 1
+    far = np.count_nonzero(lines < _far(lines.dtype), axis=0) < share * len(lines)
+    if lines.dtype.kind == "i" and (len(lines) > max(NEAR) or lines.max() < SHORT):
+        lines = np.minimum(lines, SHORT).astype(np.uint16)  # numpy works on twice as many of 16 bits
+    out = lines.copy()
+    _compare(lines, out, far, step)
+    if lines.dtype == np.uint16:
+        far |= (out == SHORT).any(axis=0)
+    return out, far
+
+
+def _compare(lines: np.ndarray, out: np.ndarray, far: np.ndarray, step: float) -> None:
+    """Compare pixels with others nearer and nearer than which no others can be the least; mark lines that are left."""
+    n, spare, least, k = len(lines), np.empty_like(lines), lines.min(), 1
     while k < n and _most(out, far, least) > least + _square(k, step, lines.dtype):
         some = range(k, min(k + 4, n))
         for k in some:
@@ -189,7 +198,6 @@ def _near(lines: np.ndarray, out: np.ndarray, step: float) -> np.ndarray:
         if k in NEAR:
             far |= np.count_nonzero(out > away, axis=0) > NEAR[k] * n
         k += 1
-    return far
 
 
 def _most(lines: np.ndarray, left_out: np.ndarray, least: Any) -> Any:
