@@ -122,7 +122,8 @@ def _overlays(
         array = array.isel(c=[k for k in channels if k < array.sizes["c"]])
     along = "max" if projection and "z" in array.dims else None
     plane, _ = plane_of(array, along, {a: k for a, k in indexers.items() if a in array.dims})
-    return [label_colors(layer) * np.float32([1, 1, 1, 0.45]) for layer in layers_of(plane)]
+    shade = np.array([1, 1, 1, 0.45], np.float32)
+    return [label_colors(layer) * shade for layer in layers_of(plane)]
 
 
 # drawing
