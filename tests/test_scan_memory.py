@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from servers import running
 
 from intake_img import imsave, open_catalog, open_table, scan, write_catalog
-from intake_img.catalog import looks
+from intake_img.catalog import inspections
 from intake_img.doors.cli.main import main
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
@@ -140,7 +140,7 @@ def test_a_scan_that_was_stopped_goes_on(lab, tmp_path):
 
 
 def test_what_fails_for_another_reason_than_its_content_is_looked_at_again(lab, tmp_path, monkeypatch):
-    memory, found = tmp_path / "memory.sqlite", looks.find_format
+    memory, found = tmp_path / "memory.sqlite", inspections.find_format
 
     def failing(file):
         if file.name == "beta.npy":
@@ -148,7 +148,7 @@ def test_what_fails_for_another_reason_than_its_content_is_looked_at_again(lab, 
         return found(file)
 
     with monkeypatch.context() as patched:
-        patched.setattr(looks, "find_format", failing)
+        patched.setattr(inspections, "find_format", failing)
         assert "Permission denied" in scan(lab, memory=memory).skipped[str(lab / "a/beta.npy")]
     seen = Seen()
     again = scan(lab, memory=memory, progress=seen)
@@ -219,7 +219,7 @@ def test_an_older_result_is_not_mixed_with_a_newer_one(lab, tmp_path):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_are_threads(lab, monkeypatch, workers):
     names = set()
-    inner = looks.find_format
+    inner = inspections.find_format
     both = threading.Barrier(workers)
     left = iter(range(workers))
 
@@ -229,7 +229,7 @@ def test_workers_are_threads(lab, monkeypatch, workers):
             both.wait(30)  # so many files are looked at at a time
         return inner(file)
 
-    monkeypatch.setattr(looks, "find_format", noted)
+    monkeypatch.setattr(inspections, "find_format", noted)
     found = scan(lab, workers=workers)
     assert len(names) == workers
     assert facts(found) == facts(scan(lab))
@@ -245,7 +245,7 @@ def test_no_workers_are_refused(lab):
 @pytest.mark.parametrize("engine", ["dask", "threads", None])
 def test_dask_looks_on_its_workers(lab, monkeypatch, engine):
     distributed = pytest.importorskip("distributed")
-    inner, places = looks.find_format, []
+    inner, places = inspections.find_format, []
 
     def noted(file):
         try:
@@ -254,7 +254,7 @@ def test_dask_looks_on_its_workers(lab, monkeypatch, engine):
             places.append("here")
         return inner(file)
 
-    monkeypatch.setattr(looks, "find_format", noted)
+    monkeypatch.setattr(inspections, "find_format", noted)
     with (
         distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         distributed.Client(cluster),
@@ -382,7 +382,7 @@ def test_a_scan_leaves_no_file_open(lab, monkeypatch):
     monkeypatch.setattr(POOL, "lease", None)
     before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
     files = [File.parse(p) for p in sorted(lab.rglob("*")) if p.is_file()]
-    seen = [looks.look(file, looks.Twins()) for file in files]
+    seen = [inspections.inspect_file(file, inspections.SimilarFiles()) for file in files]
     assert any(one.facts for one in seen)
     if before:
         assert len(os.listdir("/proc/self/fd")) == before

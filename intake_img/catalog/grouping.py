@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cache, cached_property, partial
 from typing import Any
 
-from intake_img.catalog.looker import Looker
+from intake_img.catalog.inspector import Inspector
 from intake_img.catalog.numbering import kind, literal, numbered, pattern_of, plain_name, series_of
 from intake_img.catalog.places import ScannedFolder
 from intake_img.collections.file_names import parse_member, split_extension
@@ -35,8 +35,8 @@ Found = tuple[str, ImageSource, dict[str, Any]]
 class InFolder:
     """The images of one folder that consist of several files; `left` are the names of the others."""
 
-    def __init__(self, place: ScannedFolder, looker: Looker) -> None:
-        self.place, self.looker = place, looker
+    def __init__(self, place: ScannedFolder, inspector: Inspector) -> None:
+        self.place, self.inspector = place, inspector
         self.left = dict.fromkeys(place.names)
 
     def images(self) -> list[Found]:
@@ -44,7 +44,7 @@ class InFolder:
         found = []
         for group, compared in ((self.parts, False), (self.series, True)):
             for head, source, members in group():
-                facts = self.looker.group(source, [self.path(name) for name in sorted(members)], compared)
+                facts = self.inspector.group(source, [self.path(name) for name in sorted(members)], compared)
                 if facts is None:
                     continue
                 for member in members:
@@ -69,7 +69,7 @@ class InFolder:
                 groups.setdefault(whole, set()).add(name)
         for (head, extension), members in groups.items():
             if len(members) > 1:
-                source = FilePatternSource(self.looker.file(self.path(head + extension)))
+                source = FilePatternSource(self.inspector.file(self.path(head + extension)))
                 if self.holds(source, members):
                     yield head + extension, source, members
 
@@ -101,7 +101,7 @@ class InFolder:
                 listing = self.matched(name)
                 if {os.path.basename(p) for p in listing.paths} == set(members):
                     place = os.path.join(literal(self.place.path), name)
-                    source = FilePatternSource(self.looker.file(place), **options)
+                    source = FilePatternSource(self.inspector.file(place), **options)
                     if COMMITS in self.place.everything:
                         listing = replace(listing, paths=located(listing.paths, source.file))
                     source.__dict__["found"] = [listing]
@@ -138,13 +138,13 @@ class InFolder:
 class AcrossFolders:
     """Series whose files lie in several similar folders: ``pos_1/t_01.tif``, ``pos_2/t_01.tif``."""
 
-    def __init__(self, places: Sequence[ScannedFolder], root: str, looker: Looker) -> None:
-        self.places, self.root, self.looker = places, root, looker
+    def __init__(self, places: Sequence[ScannedFolder], root: str, inspector: Inspector) -> None:
+        self.places, self.root, self.inspector = places, root, inspector
         relative = [os.path.relpath(p.path, root) for p in places]
         self.names = [
             name if at == "." else f"{at}/{name}" for at, p in zip(relative, places, strict=True) for name in p.names
         ]
-        self.tools = InFolder(ScannedFolder(root, (), frozenset()), looker)
+        self.tools = InFolder(ScannedFolder(root, (), frozenset()), inspector)
         self.taken: set[str] = set()
 
     def images(self) -> Iterator[Found]:
@@ -165,9 +165,9 @@ class AcrossFolders:
             return  # a series within one folder is found there
         made = pattern_of([self.tools.split(n) for n in members])
         if made is not None and not made[1]:
-            source = FilePatternSource(self.looker.file(f"{literal(self.root)}/{made[0]}"))
+            source = FilePatternSource(self.inspector.file(f"{literal(self.root)}/{made[0]}"))
             paths = [os.path.join(self.root, name) for name in members]
-            if self.finds(source, members) and (facts := self.looker.group(source, paths, True)) is not None:
+            if self.finds(source, members) and (facts := self.inspector.group(source, paths, True)) is not None:
                 yield made[0], source, facts, members
                 return
         below: dict[str, list[str]] = {}

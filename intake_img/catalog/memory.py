@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-from intake_img.catalog.looks import Look
+from intake_img.catalog.inspections import Inspection
 from intake_img.errors import CatalogError
 
 __all__ = ["Remembered", "ScanMemory", "digest"]
@@ -78,13 +78,13 @@ class ScanMemory:
     def _known(self) -> dict[str, tuple[str, str]]:
         return {path: (stamp, text) for path, stamp, text in self._base.execute("select path, stamp, look from looks")}
 
-    def look(self, path: str, stamp: str | None) -> Look | None:
+    def known(self, path: str, stamp: str | None) -> Inspection | None:
         """Return what was seen of a file, if it looks as it did then."""
         with self._lock:
             known, text = self._known.get(path, ("", ""))
-        return Look(**json.loads(text)) if stamp is not None and known == stamp else None
+        return Inspection(**json.loads(text)) if stamp is not None and known == stamp else None
 
-    def note(self, path: str, stamp: str | None, seen: Look) -> None:
+    def note(self, path: str, stamp: str | None, seen: Inspection) -> None:
         """Remember what is seen of a file."""
         if stamp is None:
             return
@@ -112,7 +112,7 @@ class ScanMemory:
         images : iterable of tuple
             Name, path, driver, options and facts of each.
         seen : iterable of str
-            What `look` and `note` were asked for.
+            What `known` and `note` were asked for.
         """
         rows = ((k, *image[:3], json.dumps(image[3]), json.dumps(image[4])) for k, image in enumerate(images))
         kept = set(seen)

@@ -12,7 +12,7 @@ from functools import cache, partial
 from typing import Any
 
 from intake_img.catalog.facts import sentence
-from intake_img.catalog.looker import Looker
+from intake_img.catalog.inspector import Inspector
 from intake_img.catalog.memory import Remembered, ScanMemory
 from intake_img.catalog.places import FOLDERS, ScannedFolder, Stamp, stamps_in
 from intake_img.catalog.scanned import Scan
@@ -60,16 +60,16 @@ def context_of(root: File, recursive: bool, exclude: Sequence[str]) -> dict[str,
     }
 
 
-def state_of(looker: Looker, places: Sequence[ScannedFolder]) -> State | None:
+def state_of(inspector: Inspector, places: Sequence[ScannedFolder]) -> State | None:
     """Return what the folders looked like before their files were read; None where that is not known of all."""
     tree = {p.path: p.stamps for p in places}
-    if not looker.memory or any(() in stamps.values() for stamps in tree.values()):
+    if not inspector.memory or any(() in stamps.values() for stamps in tree.values()):
         return None
     paths = [f"{p.path}/{n}" for p in places for n in p.names if p.stamps.get(n) in FOLDERS]
-    stores = {path: looker.stamp_of_store(path) for path in paths}
+    stores = {path: inspector.stamp_of_store(path) for path in paths}
     if None in stores.values():
         return None
-    return State(_digest(tree, looker.memory), stores)  # type: ignore[arg-type]
+    return State(_digest(tree, inspector.memory), stores)  # type: ignore[arg-type]
 
 
 def _digest(tree: Mapping[str, Mapping[str, Stamp]], memory: ScanMemory) -> str:
@@ -88,15 +88,15 @@ def _digest(tree: Mapping[str, Mapping[str, Stamp]], memory: ScanMemory) -> str:
     return sound.hexdigest()
 
 
-def remember(looker: Looker, found: Scan, state: State | None) -> Scan:
+def remember(inspector: Inspector, found: Scan, state: State | None) -> Scan:
     """Keep the result of a scan for the next one, and return it."""
-    memory: Any = looker.memory
+    memory: Any = inspector.memory
     before = memory.result("state")
     results: dict[str, Any] = {}
-    if state is not None and looker.lasting:
+    if state is not None and inspector.lasting:
         results = {"state": vars(state), "skipped": found.skipped, "others": found.others, "notes": found.notes}
         results |= {"count": len(found)}
-    memory.finish(results, (_row(found, name) for name in (found if results else ())), looker.asked)
+    memory.finish(results, (_row(found, name) for name in (found if results else ())), inspector.asked)
     return replace(found, unchanged=bool(results) and before == vars(state))
 
 
@@ -114,8 +114,8 @@ def remembered(memory: ScanMemory, root: File, recursive: bool, exclude: Sequenc
     tree = stamps_in(root.path, frozenset(state["stores"]), recursive, exclude)
     if tree is None or _digest(tree, memory) != state["tree"]:
         return None
-    looker = Looker.plain(root)
-    if any(looker.stamp_of_store(path) != stamp for path, stamp in state["stores"].items()):
+    inspector = Inspector.plain(root)
+    if any(inspector.stamp_of_store(path) != stamp for path, stamp in state["stores"].items()):
         return None
     skipped, others, notes, count = (memory.result(what) for what in ("skipped", "others", "notes", "count"))
     sources = Remembered(memory.path, state["tree"], count, partial(_source, root))

@@ -14,10 +14,10 @@ from typing import Any
 from intake_img.catalog.entry_names import unique_names
 from intake_img.catalog.facts import sentence
 from intake_img.catalog.grouping import AcrossFolders, Found, InFolder
+from intake_img.catalog.inspections import default_workers, in_threads, source_of
+from intake_img.catalog.inspector import Inspector
 from intake_img.catalog.jail import jail_of
 from intake_img.catalog.listed import places_on_server
-from intake_img.catalog.looker import Looker
-from intake_img.catalog.looks import default_workers, in_threads, source_of_look
 from intake_img.catalog.memory import ScanMemory
 from intake_img.catalog.places import ScannedFolder, places_in
 from intake_img.catalog.plates import plates_in, without
@@ -100,11 +100,11 @@ def scan(
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers!r}: expected 1 or more")
     in_tasks(engine)  # refuses an engine that there is none of
-    looker = Looker(root, Unused(), workers or default_workers(root), engine, progress)
+    inspector = Inspector(root, Unused(), workers or default_workers(root), engine, progress)
     if memory is None:
-        return _scanned(looker, recursive, left_out)
-    with contextlib.closing(ScanMemory(os.fspath(memory), context_of(root, recursive, left_out))) as looker.memory:
-        return remembered(looker.memory, root, recursive, left_out) or _scanned(looker, recursive, left_out)
+        return _scanned(inspector, recursive, left_out)
+    with contextlib.closing(ScanMemory(os.fspath(memory), context_of(root, recursive, left_out))) as inspector.memory:
+        return remembered(inspector.memory, root, recursive, left_out) or _scanned(inspector, recursive, left_out)
 
 
 def _root(folder: Any, storage_options: Mapping[str, Any] | None) -> File:
@@ -118,37 +118,38 @@ def _root(folder: Any, storage_options: Mapping[str, Any] | None) -> File:
     return File(root.path, {}, jail_of([root.path], (), None))
 
 
-def _scanned(looker: Looker, recursive: bool, exclude: Sequence[str]) -> Scan:
-    root, unused = looker.root, looker.unused
-    stamped = looker.memory is not None
+def _scanned(inspector: Inspector, recursive: bool, exclude: Sequence[str]) -> Scan:
+    root, unused = inspector.root, inspector.unused
+    stamped = inspector.memory is not None
     if root.local:
         places = list(places_in(root.path, recursive, exclude, unused, stamped))
     else:
         places = list(places_on_server(root, recursive, exclude, unused))
-    looker.stamps = {f"{p.path}/{n}": s for p in places for n, s in p.stamps.items()} if stamped else {}
-    state = state_of(looker, places) if stamped else None
+    inspector.stamps = {f"{p.path}/{n}": s for p in places for n, s in p.stamps.items()} if stamped else {}
+    state = state_of(inspector, places) if stamped else None
     plates = plates_in(places, root)
-    found = plates.images + _grouped(looker, [replace(p, names=without(p.names, p.path, plates.taken)) for p in places])
+    others = [replace(p, names=without(p.names, p.path, plates.taken)) for p in places]
+    found = plates.images + _grouped(inspector, others)
     found.sort(key=lambda f: natural_key(os.path.relpath(f[0], root.path)))
     names = unique_names([os.path.relpath(path, root.path) for path, _, _ in found])
     sources: dict[str, ImageSource] = {}
     for name, (_, source, facts) in zip(names, found, strict=True):
         source.name, source.description = name, sentence(facts)  # type: ignore[misc]
         sources[name] = source
-    left = unused.explained([path for path, _, _ in found], [source.uri for _, source, _ in plates.images])
+    rest = unused.explained([path for path, _, _ in found], [source.uri for _, source, _ in plates.images])
     facts_by_name = {n: f[2] for n, f in zip(names, found, strict=True)}
-    result = Scan(root.path, sources, left.skipped, facts_by_name, plates.notes, left.others)
-    return result if looker.memory is None else remember(looker, result, state)
+    result = Scan(root.path, sources, rest.skipped, facts_by_name, plates.notes, rest.others)
+    return result if inspector.memory is None else remember(inspector, result, state)
 
 
-def _grouped(looker: Looker, places: Sequence[ScannedFolder]) -> list[Found]:
+def _grouped(inspector: Inspector, places: Sequence[ScannedFolder]) -> list[Found]:
     """Return the images of files that belong together, and of all others."""
-    across = AcrossFolders(places, looker.root.path, looker)
+    across = AcrossFolders(places, inspector.root.path, inspector)
     found = list(across.images())
-    inside = [InFolder(place, looker) for place in across.rest()]
-    for images in in_threads(InFolder.images, inside, looker.workers):
+    inside = [InFolder(place, inspector) for place in across.rest()]
+    for images in in_threads(InFolder.images, inside, inspector.workers):
         found += images
     singles = [path for one in inside for path in one.singles()]
-    for path, seen in looker.singles(singles):
-        found.append((path, source_of_look(seen, looker.file(path)), dict(seen.facts)))
+    for path, seen in inspector.singles(singles):
+        found.append((path, source_of(seen, inspector.file(path)), dict(seen.facts)))
     return found

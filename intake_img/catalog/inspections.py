@@ -19,7 +19,16 @@ from intake_img.formats.source import ImageSource
 from intake_img.model.engine import Engine, current_client, in_tasks
 from intake_img.storage.files import File
 
-__all__ = ["Look", "Twins", "default_workers", "in_threads", "look", "looks", "reason", "source_of_look"]
+__all__ = [
+    "Inspection",
+    "SimilarFiles",
+    "default_workers",
+    "in_threads",
+    "inspect_file",
+    "inspect_files",
+    "reason",
+    "source_of",
+]
 
 Result = TypeVar("Result")
 _BATCH = 64  # files of a task
@@ -28,7 +37,7 @@ _MISSES = 3
 
 
 @dataclass(frozen=True)
-class Look:
+class Inspection:
     """What was seen of a file.
 
     Attributes
@@ -52,17 +61,17 @@ class Look:
     passing: bool = False
 
 
-class Twins:
+class SimilarFiles:
     """Files whose headers were read, one for each folder and extension: others like it need not be parsed.
 
     Where three files follow each other of which none is like the one before, no further ones are compared.
     """
 
     def __init__(self) -> None:
-        self._models: dict[tuple[str, str], tuple[Handle, Look]] = {}
+        self._models: dict[tuple[str, str], tuple[Handle, Inspection]] = {}
         self._missed: dict[tuple[str, str], int] = {}
 
-    def seen(self, file: File) -> Look | None:
+    def seen(self, file: File) -> Inspection | None:
         """Return what was seen of a file that differs from this one in its pixels alone."""
         if (model := self._models.get(_kind(file))) is None:
             return None
@@ -74,7 +83,7 @@ class Twins:
         self._missed[_kind(file)] = self._missed.get(_kind(file), 0) + 1
         return None
 
-    def add(self, file: File, handle: Handle, seen: Look) -> None:
+    def add(self, file: File, handle: Handle, seen: Inspection) -> None:
         """Note an open file whose header was read, if its format can find out which others are like it."""
         kind = _kind(file)
         if not file.local or self._missed.get(kind, 0) >= _MISSES:
@@ -91,22 +100,22 @@ def _kind(file: File) -> tuple[str, str]:
     return folder, os.path.splitext(name)[1]
 
 
-def look(file: File, twins: Twins) -> Look:
-    """Read the header of a file. Whatever it does, the others are looked at."""
-    if (known := twins.seen(file)) is not None:
+def inspect_file(file: File, similar: SimilarFiles) -> Inspection:
+    """Read the header of a file. Whatever fails, the other files are inspected."""
+    if (known := similar.seen(file)) is not None:
         return known
     try:
         file.name.encode()
         source = _model(find_format(file)).beside(file)
     except UnicodeEncodeError:
-        return Look(fault="its name is not UTF-8, which a catalog cannot store: rename the file")
+        return Inspection(fault="its name is not UTF-8, which a catalog cannot store: rename the file")
     except Exception as exc:
         unknown = "." not in file.name and isinstance(exc, FormatError)
-        return Look(fault=reason(exc, file.path), unknown=unknown, passing=not isinstance(exc, FormatError))
+        return Inspection(fault=reason(exc, file.path), unknown=unknown, passing=not isinstance(exc, FormatError))
     try:
-        return _seen(source, twins)
+        return _seen(source, similar)
     except Exception as exc:
-        return Look(fault=reason(exc, file.path), passing=not isinstance(exc, FormatError))
+        return Inspection(fault=reason(exc, file.path), passing=not isinstance(exc, FormatError))
 
 
 @cache
@@ -115,30 +124,30 @@ def _model(format: Format) -> FormatSource:
     return format.source(File(os.devnull))
 
 
-def _seen(source: FormatSource, twins: Twins) -> Look:
+def _seen(source: FormatSource, similar: SimilarFiles) -> Inspection:
     with source.glanced() as (handle, image):
         if is_consistent(image):
-            seen = Look(source.name, facts_of_image(image))
-            twins.add(source.file, handle, seen)
+            seen = Inspection(source.name, facts_of_image(image))
+            similar.add(source.file, handle, seen)
             return seen
     try:
-        return Look(source.name, facts_of(source))  # says what is wrong
+        return Inspection(source.name, facts_of(source))  # says what is wrong
     finally:
         source.close()
 
 
-def source_of_look(found: Look, file: File) -> ImageSource:
+def source_of(found: Inspection, file: File) -> ImageSource:
     """Return the source of a file that was seen."""
     return (formats().get(found.driver) or bridges()[found.driver]).source(file)
 
 
 def default_workers(file: File) -> int:
-    """Return how many files are looked at at a time: of a server, more than there are processors."""
+    """Return how many files are inspected at a time: of a server, more than there are processors."""
     return min(os.cpu_count() or 1, 8) if file.local else _REMOTE_WORKERS
 
 
-def looks(files: Sequence[File], workers: int, engine: Engine | None) -> Iterator[Look]:
-    """Look at files; give what is seen in their order.
+def inspect_files(files: Sequence[File], workers: int, engine: Engine | None) -> Iterator[Inspection]:
+    """Inspect files; yield the results in their order.
 
     Parameters
     ----------
@@ -146,14 +155,14 @@ def looks(files: Sequence[File], workers: int, engine: Engine | None) -> Iterato
     workers : int
         Number of threads, each with some files at a time.
     engine : "threads" or "dask", optional
-        ``"dask"`` looks in tasks on the workers of the client; the default if there is one.
+        ``"dask"`` inspects in tasks on the workers of the client; the default if there is one.
     """
     batches = [files[k : k + _BATCH] for k in range(0, len(files), _BATCH)]
     if in_tasks(engine) and (client := current_client()) is not None:
-        for future in client.map(_look_all, batches, pure=False):
+        for future in client.map(_inspect_all, batches, pure=False):
             yield from future.result()
     else:
-        yield from in_threads(partial(look, twins=Twins()), files, workers)
+        yield from in_threads(partial(inspect_file, similar=SimilarFiles()), files, workers)
 
 
 def in_threads(work: Callable[[Any], Result], items: Sequence[Any], workers: int) -> Iterator[Result]:
@@ -170,9 +179,9 @@ def in_threads(work: Callable[[Any], Result], items: Sequence[Any], workers: int
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _look_all(files: Sequence[File]) -> list[Look]:
-    twins = Twins()
-    return [look(file, twins) for file in files]
+def _inspect_all(files: Sequence[File]) -> list[Inspection]:
+    similar = SimilarFiles()
+    return [inspect_file(file, similar) for file in files]
 
 
 def reason(exc: BaseException, path: str) -> str:

@@ -1,4 +1,4 @@
-"""How a scan looks at files and series: what it remembers of them is not looked at again."""
+"""How a scan inspects files and series: unchanged ones are taken from its memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from intake_img.catalog.facts import facts_of
-from intake_img.catalog.looks import Look, looks, reason
+from intake_img.catalog.inspections import Inspection, inspect_files, reason
 from intake_img.catalog.memory import ScanMemory, digest
 from intake_img.catalog.places import FOLDERS, Stamp
 from intake_img.catalog.unused import Unused
@@ -21,12 +21,12 @@ from intake_img.formats.registry import find_format, formats
 from intake_img.model.engine import Engine
 from intake_img.storage.files import File
 
-__all__ = ["Looker"]
+__all__ = ["Inspector"]
 
 
 @dataclass
-class Looker:
-    """Looks at what a scan finds.
+class Inspector:
+    """Inspects what a scan finds.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Looker:
     turn: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def plain(cls, root: File) -> Looker:
+    def plain(cls, root: File) -> Inspector:
         """Return one that remembers nothing."""
         return cls(root, Unused(), 1)
 
@@ -84,29 +84,29 @@ class Looker:
         stamp = self._stamp_of_all(paths)
         seen = self._known(key, stamp)
         if seen is None:
-            self._tell(source.uri)
-            seen = _look_at_group(source, compared)
+            self._report(source.uri)
+            seen = _inspect_group(source, compared)
             self._note(key, stamp, seen)
         return {**seen.facts, "files": len(paths)} if seen.facts.get("axes") else None
 
-    def singles(self, paths: Sequence[str]) -> Iterator[tuple[str, Look]]:
-        """Look at files; yield the images among them, in order."""
-        found: dict[str, Look | None] = {p: self._known(p, self._stamp(p)) for p in paths}
+    def singles(self, paths: Sequence[str]) -> Iterator[tuple[str, Inspection]]:
+        """Inspect files; yield the images among them, in order."""
+        found: dict[str, Inspection | None] = {p: self._known(p, self._stamp(p)) for p in paths}
         new = [p for p, seen in found.items() if seen is None]
-        for path, seen in zip(new, looks([self.file(p) for p in new], self.workers, self.engine), strict=True):
-            self._tell(path)
+        for path, seen in zip(new, inspect_files([self.file(p) for p in new], self.workers, self.engine), strict=True):
+            self._report(path)
             self._note(path, self._stamp(path), seen)
             found[path] = seen
         for path, one in found.items():
             if one is not None and not self._left_out(path, one):
                 yield path, one
 
-    def _tell(self, path: str) -> None:
+    def _report(self, path: str) -> None:
         if self.progress is not None:
             with self.turn:
                 self.progress(path)
 
-    def _left_out(self, path: str, seen: Look) -> bool:
+    def _left_out(self, path: str, seen: Inspection) -> bool:
         if seen.unknown:
             self.unused.other(path)
         elif seen.fault:
@@ -128,20 +128,20 @@ class Looker:
         file = self.file(path)
         try:
             return digest(find_format(file).stamp(file))
-        except Exception:  # whoever looks at it will say so
+        except Exception:  # opening it raises the error
             return None
 
     def _stamp_of_all(self, paths: Sequence[str]) -> str | None:
         stamps = [self._stamp(p) for p in paths] if self.memory is not None else [None]
         return None if None in stamps else digest([*zip(paths, stamps, strict=True)])
 
-    def _known(self, key: str, stamp: str | None) -> Look | None:
+    def _known(self, key: str, stamp: str | None) -> Inspection | None:
         if self.memory is None:
             return None
         self.asked.append(key)
-        return self.memory.look(key, stamp)
+        return self.memory.known(key, stamp)
 
-    def _note(self, key: str, stamp: str | None, seen: Look) -> None:
+    def _note(self, key: str, stamp: str | None, seen: Inspection) -> None:
         if self.memory is None:
             return
         if stamp is None or seen.passing:
@@ -156,12 +156,12 @@ def _of_many_files() -> tuple[str, ...]:
     return tuple(e for f in formats().values() if type(f).stamp is not Format.stamp for e in f.extensions)
 
 
-def _look_at_group(source: SequenceSource, compared: bool) -> Look:
+def _inspect_group(source: SequenceSource, compared: bool) -> Inspection:
     try:
         if compared and not source.agrees():
-            return Look(fault="not all of its files can be read")
-        return Look(source.name, facts_of(source))
-    except Exception as exc:  # then its files are looked at one by one, and reported
-        return Look(fault=reason(exc, source.uri), passing=not isinstance(exc, FormatError))
+            return Inspection(fault="not all of its files can be read")
+        return Inspection(source.name, facts_of(source))
+    except Exception as exc:  # then its files are inspected one by one, and reported
+        return Inspection(fault=reason(exc, source.uri), passing=not isinstance(exc, FormatError))
     finally:
         source.close()
