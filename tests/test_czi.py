@@ -735,6 +735,18 @@ def test_hostile_numbers(tmp_path: Path) -> None:
         rebuilt(metadata + 32, "<i", value, "its metadata are lost")
 
 
+def test_names_of_channels_that_start_below_zero_are_unknown(tmp_path: Path) -> None:
+    path = Path(Czi().sample(str(tmp_path))[0])
+    assert imload(path).img.channels == ["DAPI", "GFP"]
+    data = bytearray(path.read_bytes())
+    at = data.index(b"C\0\0\0" + struct.pack("<i", 0), data.index(b"ZISRAWDIRECTORY"))
+    struct.pack_into("<i", data, at + 4, -4)
+    path.write_bytes(data)
+    ds = imload(path)
+    assert ds.sizes["c"] == 6
+    assert "c" not in ds.coords
+
+
 def test_foreign_files(tmp_path: Path) -> None:
     for content in (b"", b"ZISRAWFILE", b"ZISRAWFILE" + b"\0" * 600, b"II*\0" * 100):
         path = tmp_path / "a.czi"

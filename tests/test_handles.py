@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from intake_img import imload, imsave
-from intake_img.errors import SourceChangedError
+from intake_img import autodetect, imload, imsave
+from intake_img.errors import FormatError, SourceChangedError
 from intake_img.formats.chunked import ChunkedArray
 from intake_img.formats.omezarr.describe import _ZarrArray
 from intake_img.formats.registry import formats
@@ -198,6 +198,22 @@ def test_close_closes_and_lazy_data_compute_still(path):
     assert open_files(str(path.parent)) == []
     np.testing.assert_array_equal(ds["image"].values, VALUES)
     assert open_files(str(path.parent)) == []
+
+
+def test_a_file_that_cannot_be_described_does_not_stay_open(tmp_path):
+    """Also while the error is alive, and in a circle of objects."""
+    bad = tmp_path / "a.fits"
+    imsave(np.zeros((4, 5), "u2"), bad)
+    bad.write_bytes(bad.read_bytes().replace(b"= " + b"16".rjust(20), b"= " + b"17".rjust(20), 1))
+    source = autodetect(bad)
+    before = len(POOL)
+    with pytest.raises(FormatError, match="BITPIX") as first:
+        source.to_dask()
+    assert len(POOL) == before
+    with pytest.raises(FormatError, match="BITPIX") as second:
+        imload(bad)
+    assert len(POOL) == before
+    assert first.value is not second.value
 
 
 def test_two_datasets_of_one_file_share_it(path):

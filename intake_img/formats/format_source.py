@@ -74,9 +74,14 @@ class FormatSource(ImageSource):
 
     def _images(self) -> tuple[Image, Image]:
         if self._image is None:
-            with self.opened() as handle:
-                handle.renew()
-                original = self._described(handle)
+            try:
+                with self.opened() as handle:
+                    handle.renew()
+                    original = self._described(handle)
+            except BaseException:  # the file does not stay open for as long as the error and its traceback
+                if self._reader is not None:
+                    POOL.shut(self._reader.key)
+                raise
             self._image = original.overruled(**self.overrides), original
         return self._image
 

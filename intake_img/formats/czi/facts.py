@@ -74,7 +74,7 @@ def _times(handle: CziHandle, start: int, count: int) -> np.ndarray | None:
 
 def _part(values: Sequence[Any], start: int, count: int) -> list[Any]:
     """Return the known facts of indices from `start` on: some files describe the full acquisition, some the rest."""
-    if len(values) >= start + count:
+    if start >= 0 and len(values) >= start + count:
         return list(values[start : start + count])
     return list(values) if len(values) == count else []
 
