@@ -6,10 +6,12 @@ import gc
 import multiprocessing
 import os
 import pickle
+import re
 import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import dask
@@ -20,8 +22,10 @@ import xarray as xr
 from intake_img import autodetect, imload, imsave
 from intake_img.errors import FormatError, SourceChangedError
 from intake_img.formats.chunked import ChunkedArray
+from intake_img.formats.npy.handle import NpyHandle
 from intake_img.formats.omezarr.describe import _ZarrArray
 from intake_img.formats.registry import formats
+from intake_img.model.image import Coordinate
 from intake_img.storage.handles import POOL, HandlePool
 from intake_img.testing.process import open_files
 from intake_img.testing.subjects import subjects_of
@@ -214,6 +218,22 @@ def test_a_file_that_cannot_be_described_does_not_stay_open(tmp_path):
         imload(bad)
     assert len(POOL) == before
     assert first.value is not second.value
+    del first, second, source
+    gc.collect()
+
+
+@pytest.mark.parametrize("values", [np.arange(11.0), np.arange(13.0), np.zeros((12, 2)), np.array("DAPI")], ids=repr)
+def test_coordinates_that_do_not_fit_the_pixels_are_an_error_of_the_file(path, values, monkeypatch):
+    """Whatever a driver makes of a damaged header, xarray is not the one who finds out."""
+    before = NpyHandle.describe
+
+    def describe(self, scene, level):
+        return replace(before(self, scene, level), coords={"z": Coordinate(("z",), values)})
+
+    monkeypatch.setattr(NpyHandle, "describe", describe)
+    with pytest.raises(FormatError, match=re.escape(str(path)) + ".*along 'z'"):
+        imload(path)
+    gc.collect()  # the traceback
 
 
 def test_two_datasets_of_one_file_share_it(path):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, ClassVar
 
+from intake_img.errors import FormatError
 from intake_img.formats.arguments import scene_number
 from intake_img.formats.base import Format, Handle
 from intake_img.formats.faults import translated_errors
@@ -40,9 +41,10 @@ class FormatSource(ImageSource):
     def opened(self) -> Iterator[Handle]:
         """Yield the open file; errors name it."""
         with translated_errors(self.format, self.file):
+            first = self._reader is None
             reader = self._file_reader()
             POOL.use(reader.key, reader)
-            with reader.lease() as handle:
+            with reader.first_lease() if first else reader.lease() as handle:
                 yield handle
 
     def _file_reader(self) -> FileReader:
@@ -78,6 +80,8 @@ class FormatSource(ImageSource):
                 with self.opened() as handle:
                     handle.renew()
                     original = self._described(handle)
+                    if (name := original.unfit()) is not None:
+                        raise FormatError(f"the values along {name!r} are more or fewer than the pixels: it is damaged")
             except BaseException:  # the file does not stay open for as long as the error and its traceback
                 if self._reader is not None:
                     POOL.shut(self._reader.key)

@@ -127,9 +127,16 @@ class FileReader:
         """Yield the open file within a ``with``, to one thread at a time if the format requires it."""
         return _InTurn(POOL.lease(self.key, self.opened))
 
+    def first_lease(self) -> contextlib.AbstractContextManager[Handle]:
+        """Yield the same of a file whose stamp was taken just now: before it is opened, it is not looked at again."""
+        return _InTurn(POOL.lease(self.key, self._checked))
+
     def opened(self) -> Handle:
         """Return the file, open, past the pool: the caller closes it."""
         self.check()
+        return self._checked()
+
+    def _checked(self) -> Handle:
         handle = self.opened_now()
         try:
             if self.file.local:

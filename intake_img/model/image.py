@@ -317,6 +317,15 @@ class Image:
             coords[axis] = coordinate(axis, (axis,), values, {**attrs, "spacing": spacing})
         return coords
 
+    def unfit(self) -> str | None:
+        """Return the name of an explicit coordinate that has other lengths than its axes; None if all fit."""
+        sizes = self.sizes
+        for name, c in self.coords.items():
+            shape = c.values.shape
+            if len(shape) != len(c.axes) or any(sizes.get(a, n) != n for a, n in zip(c.axes, shape, strict=True)):
+                return name
+        return None
+
     def steps(self) -> dict[str, float]:
         """Return the distance of neighbouring samples of each axis: the spacing, or the step of an even coordinate."""
         found = {a: self._step(a, n) for a, n in self.sizes.items() if a not in ("i", "c")}
@@ -440,10 +449,8 @@ class Image:
         image = replace(
             self, variables=variables, coords=coords, spacing={}, units={}, origin={}, attrs=attrs, partition=partition
         )
-        fits = all(
-            sizes.get(a, n) == n for c in coords.values() for a, n in zip(c.axes, c.values.shape, strict=True)
-        ) and all(sizes[a] == n for v in variables.values() for a, n in zip(v.axes, v.pixels.shape, strict=True))
-        return image if fits else self
+        agree = all(sizes[a] == n for v in variables.values() for a, n in zip(v.axes, v.pixels.shape, strict=True))
+        return image if agree and image.unfit() is None else self
 
 
 def _position(axis: str, value: Any) -> float:
