@@ -384,7 +384,7 @@ def test_output_is_a_further_variable():
         found.img.map(lambda b: b, output="image")
     one = ds.img.map(lambda b: b + 5, output="image", overwrite=True)
     assert float(one["image"].max()) == 6
-    with pytest.raises(ValueError, match="does not fit beside"):
+    with pytest.raises(ValueError, match="does not align with the other"):
         ds.img.map(lambda b: b, crd=(0, 3, 0, 3), output="part")
 
 

@@ -100,7 +100,7 @@ def test_a_word_beside_a_field_of_its_axis(tmp_path: Path) -> None:
     assert ds.well.values.tolist() == ["B1", "A1", "A1"]
     assert ds.image[:, 0, 0].values.tolist() == [0, 1, 2]
     write(tmp_path / "1_A1.tif", 9)
-    with pytest.raises(AxesError, match=re.escape("{i} repeats its labels: call it otherwise, or give {well} an axis")):
+    with pytest.raises(AxesError, match=re.escape("{i} repeats its labels: use another name, or give {well} an axis")):
         imload(f"{tmp_path}/{{i}}_{{well}}.tif")
     assert dict(imload(f"{tmp_path}/{{i}}_{{well}}.tif", axes={"well": "p"}, missing="fill").sizes)["p"] == 2
 

@@ -191,7 +191,7 @@ def joined(ds: xr.Dataset, results: Mapping[str, xr.DataArray]) -> xr.Dataset:
     except ValueError as exc:
         shapes = ", ".join(f"{n} {dict(v.sizes)}" for n, v in variables.items())
         raise ValueError(
-            f"the result does not fit beside the other variables ({shapes}): process one by itself, "
+            f"the result does not align with the other variables ({shapes}): process one by itself, "
             f"e.g. ds[{next(iter(results))!r}].img"
         ) from exc
     kept = {

@@ -40,7 +40,7 @@ def write_shards(
         raise ValueError(f"pattern={text!r}: expected one place for the number of the file, e.g. 'train-%06d.tar'")
     whole = File.parse(text % 0).sibling(os.path.basename(text))
     if "%" not in whole.name:
-        raise ValueError(f"pattern={text!r}: the number stands in a folder; expected it in the name of the file")
+        raise ValueError(f"pattern={text!r}: the number is in a folder; expected it in the name of the file")
     if bad := [v for v in variables if not re.fullmatch(r"[\w-]+", v)]:
         raise ValueError(f"the variable {bad[0]!r} cannot be part of a sample's name: rename it (ds.rename)")
     names = [whole.name % k for k in range(-(-len(patches) // samples))]

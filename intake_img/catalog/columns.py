@@ -36,7 +36,7 @@ COLUMNS: Mapping[str, type] = {
     **dict.fromkeys(OF_PATH, str),
     "text": str,
 }
-"""The columns that every table has, beside free ones. Spacings are in µm and s; ``text`` is for searching by words."""
+"""The columns that every table has, besides free ones. Spacings are in µm and s; ``text`` is for searching by words."""
 REPEATED = ("driver", "scene", "options", "axes", "shape", "dtype", "units", "channels", *OF_PATH)
 """Columns of few different values."""
 _HERE = "{{ CATALOG_DIR }}/"

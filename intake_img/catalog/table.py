@@ -203,7 +203,7 @@ class ImageTable(DataSource):
         Warns
         -----
         UserWarning
-            If the positions along an axis of the images begin anew in each: then it has no coordinate.
+            If the positions along an axis of the images start again in each: then it has no coordinate.
         """
         from intake_img.catalog.joining import joined
 

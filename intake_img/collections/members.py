@@ -34,7 +34,7 @@ from intake_img.storage.turns import ProcessLock
 __all__ = ["Files", "Members"]
 
 
-_HEADER = 2**18  # bytes that a file may have beside its pixels to be fetched completely
+_HEADER = 2**18  # bytes that a file may have besides its pixels to be fetched completely
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,7 +83,7 @@ def word_values(listing: Listing, axis: str, labels: Sequence[str]) -> Iterator[
             free = next(a for a in "pqruvwabdefghjklmno" if a not in listing.fields)
             raise AxesError(
                 f"the fields {{{field}}} and {{{word}}} share the axis {axis!r}, along which {{{field}}} repeats its "
-                f"labels: call it otherwise, or give {{{word}}} an axis of its own: axes={{{word!r}: {free!r}}}"
+                f"labels: use another name, or give {{{word}}} an axis of its own: axes={{{word!r}: {free!r}}}"
             )
         yield field, label_values(column)
 

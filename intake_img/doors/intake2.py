@@ -78,7 +78,7 @@ def _made() -> Mapping[str, type[FileData]]:
 
 
 def _is_file(kind: Any) -> bool:
-    """Whether a datatype is a file of which `ImgReader` understands all properties beside its URL."""
+    """Whether a datatype is a file of which `ImgReader` understands all properties besides its URL."""
     if not (isinstance(kind, type) and issubclass(kind, FileData) and kind is not FileData):
         return False
     return set(inspect.signature(kind).parameters) <= {"url", "storage_options", "metadata", "root", "path"}

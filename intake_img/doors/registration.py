@@ -49,7 +49,7 @@ def register() -> None:
 
 
 def _forget_threads() -> None:
-    """Have a forked child make a pool of its own: it has not the threads of dask's pool, and would wait for them."""
+    """Have a forked child make a pool of its own: it has no threads of dask's pool, and would wait for them."""
     threaded = sys.modules.get("dask.threaded")
     if threaded is not None:
         threaded.default_pool = None  # type: ignore[attr-defined]

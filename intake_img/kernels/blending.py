@@ -117,7 +117,7 @@ def vote(shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], fill: Any = 
 def mean(shape: Sequence[int], dtype: Any, pieces: Sequence[Piece], fill: Any = 0) -> np.ndarray:
     """Return the weighted mean of all pieces at each pixel; where they agree, their value, bit for bit.
 
-    It needs two blocks of float64 beside the result (complex128 for complex numbers). Differences of 64-bit integers
+    It needs two blocks of float64 besides the result (complex128 for complex numbers). Differences of 64-bit integers
     are added to the first piece as integers, so that no precision is lost where pieces agree; where they differ, the
     mean has the precision of float64, and stays within the range of the pieces.
     """

@@ -136,9 +136,7 @@ def _exact_box(
     """Average 64-bit integers over boxes, axis by axis; each mean is truncated towards zero, as in scipy."""
     info = np.iinfo(image.dtype)
     if mode == "constant" and not (float(cval).is_integer() and info.min <= cval <= info.max):
-        raise ValueError(
-            f"cval={cval!r}: beside integers beyond 2**53 expected an integer that fits into {image.dtype}"
-        )
+        raise ValueError(f"cval={cval!r}: with integers beyond 2**53 expected an integer that fits into {image.dtype}")
     current = image
     for axis, (n, shift) in enumerate(zip(size, origins, strict=True)):
         if n > 1:

@@ -41,7 +41,7 @@ class Spaced:
 
 @dataclass(frozen=True)
 class CommonFacts:
-    """What files of one image must have in common, beside axes, shape and dtype.
+    """What files of one image must have in common, besides axes, shape and dtype.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ def for_all(func: Callable[[Any], object], items: Sequence[Any], threads: int) -
 
 
 class _Work:
-    """Items, of which whoever is free takes the next one."""
+    """Items; a free worker takes the next one."""
 
     def __init__(self, func: Callable[[Any], object], left: Iterator[Any]) -> None:
         self._func, self._left = func, left

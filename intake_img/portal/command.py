@@ -47,14 +47,14 @@ _OPTIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # name, what the help
     ("--demo", "serve sample images, and open the browser where there is one", {"action": "store_true"}),
     (
         "--host",
-        "address to listen on; any but this machine's own demands a token (default: %(default)s)",
+        "address to listen on; any address but this machine's own requires a token (default: %(default)s)",
         {"metavar": "ADDRESS", "default": "127.0.0.1"},
     ),
     ("--port", "port; 0 for a free one (default: %(default)s)", {"metavar": "N", "type": int, "default": 8700}),
     ("--title", "heading of the pages", {"metavar": "TEXT", "default": "Images"}),
     ("--open", "open the browser", {"action": "store_true"}),
-    ("--public", "let everybody in without a token", {"action": "store_true"}),
-    ("--tokens", "YAML file of the tokens that are let in, see --new-token", {"metavar": "FILE"}),
+    ("--public", "allow access without a token", {"action": "store_true"}),
+    ("--tokens", "YAML file of the accepted tokens, see --new-token", {"metavar": "FILE"}),
     ("--new-token", "add a token to the file of --tokens, print it, and exit", {"metavar": "NAME"}),
     (
         "--for",
@@ -68,12 +68,12 @@ _OPTIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # name, what the help
     ),
     (
         "--host-name",
-        "name by which the server may be called, beside localhost; may be repeated",
+        "host name that requests may use, besides localhost; may be repeated",
         {"metavar": "NAME", "action": "append", "default": []},
     ),
     (
         "--behind-proxy",
-        "a reverse proxy whose X-Forwarded headers are believed, such as 127.0.0.1",
+        "a reverse proxy whose X-Forwarded headers are trusted, such as 127.0.0.1",
         {"metavar": "ADDRESS"},
     ),
     (
@@ -82,16 +82,20 @@ _OPTIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (  # name, what the help
         {"metavar": "NAME"},
     ),
     ("--cache", "folder of computed levels, thumbnails and the search index", {"metavar": "FOLDER"}),
-    ("--cache-mb", "its largest size (default: %(default)s)", {"metavar": "N", "type": _count, "default": 4096}),
+    (
+        "--cache-mb",
+        "maximum size of that folder in MB (default: %(default)s)",
+        {"metavar": "N", "type": _count, "default": 4096},
+    ),
     (
         "--memory-mb",
-        "memory for chunks that were read, of all processes (default: %(default)s)",
+        "memory for decoded chunks in MB, all processes together (default: %(default)s)",
         {"metavar": "N", "type": _count, "default": 512},
     ),
     ("--threads", "threads of a process that read and encode", {"metavar": "N", "type": _count}),
     (
         "--workers",
-        "processes that serve, for as many processors (default: %(default)s)",
+        "number of server processes (default: %(default)s)",
         {"metavar": "N", "type": _count, "default": 1},
     ),
     (

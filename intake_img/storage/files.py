@@ -338,7 +338,7 @@ class File:
         """Return this remote file together with its content, which a single request brings.
 
         For files that are read completely, once, soon: what is opened of the result sends no request. A file of more
-        than `most` bytes is returned as it is, after `most` bytes of it were fetched in vain.
+        than `most` bytes is returned as it is, after `most` bytes of it were fetched unnecessarily.
         """
         self.check()
         if self.block_folder:  # what opens it finds the blocks there, or keeps them

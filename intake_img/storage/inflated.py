@@ -154,7 +154,7 @@ class Inflated(ByteReader):
         except FormatError as exc:
             self._failure = str(exc)
             raise
-        except BaseException:  # of the file, which may be read another time: begin anew
+        except BaseException:  # of the file, which may be read again: start over
             self._states, self._length, self._sum = [_State(self._start, self._decoder())], 0, 0
             raise
 

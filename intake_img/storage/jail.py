@@ -119,7 +119,7 @@ _MOST_RESOLVED = 1024
 
 
 def _real_folder(path: str) -> str:
-    """Return the real path of a folder: links are resolved anew only if it is not the one that it was."""
+    """Return the real path of a folder: links are resolved again only if the folder was replaced."""
     try:
         now = os.stat(path)
     except (OSError, ValueError):

@@ -35,7 +35,7 @@ _VIEW_BYTES = 2**24
 _SMALL_BYTES = 2**14
 """Patches of at most this many bytes are gathered in one call."""
 _CALL_BYTES = 2**17
-"""What can be copied in the time that one reading of a region takes beside the copying."""
+"""What can be copied in the time that one reading of a region takes besides the copying."""
 _BOARD_SHARE = 0.75
 """Images that take at most this much of the cache are kept as a whole."""
 Scatter = Callable[[int, np.ndarray, np.ndarray], None]

@@ -1,4 +1,4 @@
-"""Chunked images drawn anew from parts of others: each chunk of a result takes the parts of the source that it shows.
+"""Chunked images drawn from parts of others: each chunk of a result takes the parts of the source that it shows.
 
 One task for each chunk. It gathers the parts from the chunks they lie in and hands them, as they are, to a function
 that draws the chunk of the result.
@@ -73,7 +73,7 @@ def drawn(
     name : str
         Of the step.
     *key : object
-        What the result depends on beside the source and the chunks: names the result.
+        What the result depends on besides the source and the chunks: names the result.
 
     Returns
     -------

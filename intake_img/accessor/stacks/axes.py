@@ -36,7 +36,7 @@ class Merge:
     channels : tuple of str
         Axes that are merged into C: none, ``c``, ``s``, or both.
     depth : str or None
-        Axis of 3-D patches beside y and x.
+        Axis of 3-D patches besides y and x.
     """
 
     axes: tuple[str, ...]

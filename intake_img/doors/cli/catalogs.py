@@ -37,12 +37,12 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--memory",
         metavar="FILE",
-        help="a file that remembers what is found, so that the next scan looks again only at what changed, and one "
-        "that was stopped goes on; a table that is there is brought up to date",
+        help="file in which the scan keeps its results: the next one reads only what has changed, and an interrupted "
+        "one continues; an existing table is updated",
     )
-    parser.add_argument("--workers", metavar="N", type=int, help="how many files to look at at a time, in threads")
+    parser.add_argument("--workers", metavar="N", type=int, help="number of files to inspect at a time, in threads")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=None, help="show a progress bar")
-    parser.add_argument("--no-recursive", action="store_true", help="do not look into the folders below")
+    parser.add_argument("--no-recursive", action="store_true", help="do not scan subfolders")
     parser.add_argument("--overwrite", action="store_true", help="write a new catalog instead of updating it")
     for name, run, help_ in (
         ("validate", _validate, "check whether a catalog is safe to open, and complete"),
@@ -52,11 +52,11 @@ def add_commands(commands: Any) -> None:
         parser = command(commands, name, run, help_)
         parser.add_argument("catalog", metavar="CATALOG", help="path or URL of a YAML file")
         if name == "search":
-            parser.add_argument("words", metavar="WORD", nargs="+", help="what name, description or metadata mention")
+            parser.add_argument("words", metavar="WORD", nargs="+", help="words in the name, description or metadata")
         if name == "validate":
             parser.add_argument("--open", action="store_true", help="open each image too: is it there, can it be read?")
         else:
-            parser.add_argument("--depth", metavar="N", type=int, default=5, help="how many nested catalogs deep to go")
+            parser.add_argument("--depth", metavar="N", type=int, default=5, help="depth of nested catalogs to follow")
         parser.add_argument("--json", action="store_true", help="print JSON")
         add_limits(parser)
 

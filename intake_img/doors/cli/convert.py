@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
     usage = (
         "%(prog)s [options] SOURCE TARGET\n       %(prog)s [options] SOURCE [SOURCE ...] --to FOLDER --format EXTENSION"
     )
-    parser = command(commands, "convert", _convert, "convert images; the format is that of the extension", usage=usage)
+    parser = command(commands, "convert", _convert, "convert images; the extension chooses the format", usage=usage)
     add_sources(parser, "SOURCE")
     _add_batch(parser)
     parser.add_argument(

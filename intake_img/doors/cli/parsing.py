@@ -47,7 +47,7 @@ def _unknown(word: str, parser: argparse.ArgumentParser) -> str:
     name = word.partition("=")[0]
     known = [option for action in parser._actions for option in action.option_strings]
     if name in known:
-        return f"{name} stands behind the command: {parser.prog} {name} ..."
+        return f"{name} comes after the command: {parser.prog} {name} ..."
     close = difflib.get_close_matches(name, known, 1)
     return f"unknown option {name}" + (f"; did you mean {close[0]}?" if close else "")
 

@@ -102,7 +102,7 @@ class _RawHandle(Handle):
                 f"its sensor gives {dtype} of shape {shape}, expected uint16 of {self.shape}: raw files of several "
                 "samples a pixel are not read"
             )
-        return np.array(found)  # of its own memory: LibRaw frees what it lends
+        return np.array(found)  # of its own memory: LibRaw frees its buffer
 
     def array(self, address: None) -> PlaneArray:
         return _Sensor(self)

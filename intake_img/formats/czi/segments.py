@@ -33,7 +33,7 @@ _MOST_LOCAL, _MOST_REMOTE = 2**20, 1000  # segments of a file without a director
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file contains beside pixels.
+    """What a file contains besides pixels.
 
     Parameters
     ----------

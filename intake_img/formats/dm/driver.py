@@ -149,8 +149,8 @@ class Dm(Format):
     """Image in a DigitalMicrograph file, memory-mapped.
 
     Axes are ``z y x``; an axis in eV is ``l``, one in seconds ``t``; units stay as they are (``1/nm`` of diffraction).
-    Images beside the first are scenes; thumbnails are left out. Colours are ``c`` (R, G, B, A): an A of 0 does not mean
-    that a pixel is transparent. The intensity calibration (``Brightness``) stands in the header and is not applied.
+    Images after the first are scenes; thumbnails are left out. Colours are ``c`` (R, G, B, A): an A of 0 does not mean
+    that a pixel is transparent. The intensity calibration (``Brightness``) is in the header and is not applied.
     """
 
     name = "dm"

@@ -86,7 +86,7 @@ def _attributes(data: bytes, at: int) -> tuple[dict[str, tuple[str, bytes]], int
         kind, at = _word(data, at)
         (count,) = struct.unpack_from("<I", data, at)
         if at + 4 + count > min(len(data), _LONGEST):
-            raise ValueError(f"the attribute {name!r} ends behind the file")
+            raise ValueError(f"the attribute {name!r} ends beyond the file")
         found[name] = (kind, data[at + 4 : at + 4 + count])
         at += 4 + count
     return found, at + 1

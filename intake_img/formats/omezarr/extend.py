@@ -258,7 +258,7 @@ class _Filling:
         return self.store.array(self.plan, level, _level_shape(self.plan, level))
 
     def _part(self, level: int) -> tuple[slice, ...]:
-        """Return the part of a level that is made anew: it is halved along no axis that has a beginning."""
+        """Return the part of a level that is made again: it is halved along no axis that has a beginning."""
         axes, shape = self.plan.variable.axes, _level_shape(self.plan, level)
         lengths = [m if a in self.start else n for a, m, n in zip(axes, self.pixels.shape, shape, strict=True)]
         return tuple(slice(o, o + n) for o, n in zip(self.offset, lengths, strict=True))

@@ -46,7 +46,7 @@ def _pages(stream: IO[bytes], head: bytes, order: str, big: bool) -> Iterator[li
         tags = struct.unpack(count, data)[0] if data else 0
         body = _read(stream, at + len(data), length * tags + width) if 0 < tags < _MOST_TAGS else b""
         if not body:
-            raise FormatError("a page of its TIFF structure lies behind its end: it is truncated or damaged")
+            raise FormatError("a page of its TIFF structure is beyond the end of the file: it is truncated or damaged")
         yield [_entry(body, k * length, order, width) for k in range(tags)]
         at = struct.unpack_from(number, body, length * tags)[0]
 

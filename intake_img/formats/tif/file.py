@@ -72,7 +72,7 @@ class Tables:
         return [np.frombuffer(head, dtype, n, at).astype(np.int64) for at, n, dtype in (self.offsets, self.counts)]
 
     def others(self, head: bytes) -> list[bytes]:
-        """Return what `head` contains beside them."""
+        """Return what `head` contains besides them."""
         (a, n, one), (b, m, two) = sorted((self.offsets, self.counts), key=lambda table: table[0])
         return [head[:a], head[a + n * one.itemsize : b], head[b + m * two.itemsize :]]
 
@@ -107,7 +107,7 @@ class TiffHandle(Handle):
 
     @cached_property
     def head(self) -> bytes | None:
-        """What precedes the pixels of one compressed page, if that is all there is beside them."""
+        """What precedes the pixels of one compressed page, if there is nothing else."""
         if self.tables is None or self.frame is None:
             return None
         offsets, counts, content = self.frame
