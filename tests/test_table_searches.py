@@ -8,6 +8,7 @@ import json
 import operator
 import pickle
 import sqlite3
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from thoroughness import examples
 
 from intake_img import open_table, write_table
 from intake_img.catalog import arrow_rows, sqlite_words, trigrams
+from intake_img.catalog.backends import shown
 from intake_img.catalog.trigrams import groups_with, packed, trigrams_in, unpacked
 from intake_img.errors import CatalogError
 
@@ -275,6 +277,28 @@ def test_results_of_searches_are_kept_by_conditions(table):
     found.close()
     assert list(found) == ["x1"]
     assert len(table) == 6
+    assert found == table.search(drug="Taxol", dose=">1") != table
+    assert found != table.search(dose=">1")
+    assert hash(found) == hash(table.search(drug="Taxol", dose=">1"))
+    assert "image_table" in table.yaml()
+    with pytest.raises(CatalogError, match="a complete table"):
+        found.yaml()
+
+
+def test_columns_of_numbers_of_which_none_is_known(table):
+    frame = table.to_dataframe()
+    assert not (frame.spacing_x < 0.5).any()
+    assert not (table.search(name="x2").to_dataframe().dose > 0).any()
+    assert not (table.search(name="none").to_dataframe().spacing_x < 1).any()
+
+
+def test_the_values_of_a_column_are_numbers_along_the_images(tmp_path):
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", np.zeros((3, 4), "u1"))
+    table = write_table(entries("ab"), tmp_path / "t.parquet", columns={"dose": {"a": 3}})
+    dose = table.to_dataset("dose").i
+    assert dose.dtype == float
+    assert np.array_equal(dose.values, [3, np.nan], equal_nan=True)
 
 
 def test_columns_of_numbers_that_hold_texts_are_not_compared(tmp_path):
@@ -437,7 +461,7 @@ def test_locked_and_damaged_databases_are_told(tmp_path, monkeypatch):
     data[4096:] = b"\xff" * (len(data) - 4096)
     path.write_bytes(data)
     for ask in (list, lambda t: list(t.search(text="x3")), lambda t: t["x3"]):
-        with pytest.raises(CatalogError, match="cannot be read"):
+        with pytest.raises(CatalogError, match="cannot be used as a database"):
             ask(table)
 
 
@@ -448,3 +472,120 @@ def test_databases_that_cannot_be_opened_are_told_without_passwords(url):
         with pytest.raises(CatalogError, match="cannot be opened") as error:
             ask()
         assert "secret" not in str(error.value)
+
+
+def test_reading_makes_no_database(tmp_path, monkeypatch):
+    pytest.importorskip("sqlalchemy")
+    monkeypatch.chdir(tmp_path)
+    for url in ("sqlite:///none.sqlite", f"sqlite+pysqlite:///{tmp_path}/none.sqlite"):
+        with pytest.raises(FileNotFoundError, match="no table"):
+            len(open_table(url))
+    assert not list(tmp_path.iterdir())
+    write_table(entries(["a"]), "sqlite:///some.sqlite")
+    assert list(open_table("sqlite:///some.sqlite")) == ["a"]
+    for ask in (lambda: len(open_table("memory://a.sqlite")), lambda: write_table({}, "memory://a.sqlite")):
+        with pytest.raises(CatalogError, match="on this machine only"):
+            ask()
+
+
+def test_passwords_of_databases_are_not_shown():
+    table = open_table("postgresql://me:secret:word@host/a")
+    assert shown(table.file) == "postgresql://me:***@host/a"
+    assert shown(open_table("postgresql://me@host/a").file) == "postgresql://me@host/a"
+
+
+def test_a_table_of_a_database_is_replaced_in_one_step(tmp_path):
+    """Readers have the old rows or the new ones; a second writer waits."""
+    sa = pytest.importorskip("sqlalchemy")
+    url = f"sqlite:///{tmp_path}/a.sqlite3"
+    write_table(entries(["old"]), url)
+    seen, execute = [], sa.engine.Connection.execute
+
+    def looking(self, statement, *args, **options):
+        if "INSERT" in str(statement):
+            with contextlib.closing(sqlite3.connect(tmp_path / "a.sqlite3", timeout=0)) as other:
+                seen.append(other.execute("SELECT name FROM images").fetchall())
+                with pytest.raises(sqlite3.OperationalError, match="locked"):
+                    other.execute("DELETE FROM images")
+        return execute(self, statement, *args, **options)
+
+    with mock.patch.object(sa.engine.Connection, "execute", looking):
+        write_table(entries(["new"]), url, overwrite=True)
+    assert seen == [[("old",)]]
+    assert list(open_table(url)) == ["new"]
+
+
+# free columns
+
+
+@pytest.mark.parametrize("ending", ["parquet", "sqlite"])
+def test_free_values_of_any_type(ending, tmp_path):
+    """Numbers of numpy are numbers: their bytes were stored as texts."""
+    pd = pytest.importorskip("pandas")
+    if ending == "sqlite":
+        pytest.importorskip("sqlalchemy")
+    when = dt.datetime(2024, 5, 1, 12)
+    columns = {
+        "a": {"x": np.float32(0.5), "y": np.float64("nan")},
+        "b": {"x": np.int64(3), "y": np.bool_(True)},
+        "c": {"x": np.str_("z"), "y": None},
+        "d": pd.Series({"x": 1.5, "y": 2}),
+        "e": {"x": when, "y": pd.NaT},
+        "f": {"x": [1, "two"]},
+        "g": {"x": 2, "y": "two"},
+        "h": {"x": 1, "y": 2.5},
+        "well": {"x": 7},
+    }
+    table = write_table(entries(["x", "y"]), tmp_path / f"t.{ending}", columns=columns)
+    x, y = table.images.rows()
+    assert {c: (x[c], y[c]) for c in columns if c != "well"} == {
+        "a": (0.5, None),
+        "b": (3, 1),
+        "c": ("z", None),
+        "d": (1.5, 2.0),
+        "e": ("2024-05-01T12:00:00", None),
+        "f": ('[1, "two"]', None),
+        "g": ("2", "two"),
+        "h": (1.0, 2.5),
+    }
+    assert x["well"] == "7"
+    assert list(table.search(a="<1", b=3, h="<2", well=7, text="2024-05-01 two")) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"uri": {}}, "every table"),
+        ({"Name": {"x": 1}}, "every table"),
+        ({"_row": {"x": 1}}, "every table"),
+        ({"a": {"x": 1}, "A": {"x": 1}}, "'A' is a column"),
+        ({"a": {"typo": 1}}, "no value for any image; its first key is 'typo'"),
+        ({"a": {"x": 2**63}}, "more than 64 bits"),
+    ],
+)
+def test_free_columns_that_are_refused(columns, words, tmp_path):
+    for ending in ("parquet", "sqlite"):
+        with pytest.raises(ValueError, match=words):
+            write_table(entries(["x"]), tmp_path / f"t.{ending}", columns=columns)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_files_that_are_no_tables(tmp_path):
+    for name in ("a.csv", "a"):
+        with pytest.raises(ValueError, match=r"ends in \.parquet or \.sqlite"):
+            write_table(entries(["x"]), tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "change", [{"options": "[]"}, {"options": "5"}, {"options": '{"metadata": 5}'}, {"name": None}, {"scene": "{"}]
+)
+def test_cells_that_cannot_be_understood(change, tmp_path):
+    cells = {"name": "x", "uri": "a.npy", "driver": "npy", "options": None, "scene": None} | change
+    types = dict.fromkeys(cells, pa.string())
+    pq.write_table(pa.Table.from_pylist([cells], pa.schema(list(types.items()))), tmp_path / "t.parquet")
+    table = open_table(tmp_path / "t.parquet")
+    for ask in (table.to_datatree, lambda: table.to_dataset("name"), table.to_stac):
+        with pytest.raises(CatalogError, match=r"cannot be understood|has no name"):
+            ask()
+    assert len(list(table.unreadable())) == 1
+    assert "1 images" in repr(table)

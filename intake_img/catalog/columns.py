@@ -242,9 +242,9 @@ def spec_of(row: Mapping[str, Any], escape: Any) -> dict[str, Any]:
     try:
         many = row["driver"] == "imagelist"
         uris = [_placed(u, escape) for u in (json.loads(row["uri"]) if many else [row["uri"]])]
-        options = json.loads(row.get("options") or "{}")
+        options = _mapping(json.loads(row.get("options") or "{}"), "options")
         scene = {} if row.get("scene") in (None, "") else {"scene": json.loads(row["scene"])}
-        metadata = options.pop("metadata", {})
+        metadata = _mapping(options.pop("metadata", {}), "metadata")
     except (ValueError, TypeError, AttributeError, KeyError) as exc:
         raise CatalogError(f"the row {str(row.get('name'))[:80]!r} cannot be understood: {str(exc)[:200]}") from None
     arguments = escape({"uri": "", **scene, **options}) | {"uri": uris if many else uris[0]}
@@ -254,6 +254,12 @@ def spec_of(row: Mapping[str, Any], escape: Any) -> dict[str, Any]:
         "args": arguments,
         "metadata": {**metadata, "columns": _free(row)},
     }
+
+
+def _mapping(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"its {what} are no JSON object")
+    return value
 
 
 def _placed(uri: str, escape: Any) -> str:

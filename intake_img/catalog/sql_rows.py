@@ -21,7 +21,6 @@ from intake_img.catalog.sqlite_words import (
 from intake_img.catalog.table_batches import BATCH, in_batches
 from intake_img.errors import CatalogError
 from intake_img.model.packages import imported
-from intake_img.storage.files import File
 
 __all__ = ["SqlRows", "write_sql"]
 
@@ -34,13 +33,13 @@ def _sqlalchemy() -> Any:
 
 
 @contextlib.contextmanager
-def _connected(url: str) -> Iterator[Any]:
+def _connected(url: str, shown: str) -> Iterator[Any]:
     """Open a database, in a transaction; what it reports is a `CatalogError`."""
     sa = _sqlalchemy()
     try:
         engine = sa.create_engine(url)
     except (sa.exc.SQLAlchemyError, ImportError) as exc:
-        raise CatalogError(f"{_shown(url)} cannot be opened: {str(exc)[:200]}") from exc
+        raise CatalogError(f"{shown} cannot be opened: {str(exc)[:200]}") from exc
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", lambda connection, _: add_search(connection))
     try:
@@ -49,26 +48,24 @@ def _connected(url: str) -> Iterator[Any]:
     except sa.exc.NoSuchTableError:
         raise
     except sa.exc.SQLAlchemyError as exc:
-        raise CatalogError(f"{_shown(url)} cannot be read as a database: {str(exc)[:300]}") from exc
+        said = getattr(exc, "orig", None) or exc
+        raise CatalogError(f"{shown} cannot be used as a database: {str(said)[:300]}") from exc
     finally:
         engine.dispose()
 
 
-def _shown(url: str) -> str:
-    """Return a URL without its password."""
-    return str(_sqlalchemy().engine.make_url(url).render_as_string(hide_password=True))
-
-
 def write_sql(
-    rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], url: str, name: str, overwrite: bool
+    rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], url: str, name: str, overwrite: bool, shown: str
 ) -> None:
     """Write a table of a database; in SQLite, with an index of its words."""
     sa = _sqlalchemy()
     types = _types()
-    with _connected(url) as connection:
-        if sa.inspect(connection).has_table(name) and not overwrite:
-            raise FileExistsError(f"{_shown(url)} has a table {name!r}: choose another name, or pass overwrite=True")
+    with _connected(url, shown) as connection:
         lite = connection.dialect.name == "sqlite"
+        if lite:  # else each statement is a transaction
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if sa.inspect(connection).has_table(name) and not overwrite:
+            raise FileExistsError(f"{shown} has a table {name!r}: choose another name, or pass overwrite=True")
         columns = [
             sa.Column(c, types[k], primary_key=c == "name" and not lite, unique=c == "name" and lite)
             for c, k in kinds.items()
@@ -90,34 +87,35 @@ def write_sql(
 class SqlRows:
     """Rows of a table of a database; the database executes searches."""
 
-    def __init__(self, url: str, name: str, table: Any, indexed: bool, conditions: tuple[Condition, ...] = ()) -> None:
-        self.url, self.name, self.table, self.conditions = url, name, table, conditions
+    def __init__(
+        self, url: str, shown: str, name: str, table: Any, indexed: bool, conditions: tuple[Condition, ...] = ()
+    ) -> None:
+        self.url, self.shown, self.name, self.table, self.conditions = url, shown, name, table, conditions
         self.indexed = indexed  # whether there is an index of words
         self.columns = [c for c in table.columns if c.name != ROW]
         self.kinds: Mapping[str, type] = {c.name: _kind(c) for c in self.columns}
 
     @classmethod
-    def opened(cls, file: File, name: str) -> SqlRows:
+    def opened(cls, url: str, name: str, shown: str) -> SqlRows:
         sa = _sqlalchemy()
-        url = f"sqlite:///file:{_quoted(file.path)}?mode=ro&uri=true" if file.local else file.path
         try:
-            with _connected(url) as connection:
+            with _connected(url, shown) as connection:
                 table = sa.Table(name, sa.MetaData(), autoload_with=connection)
                 lite = connection.dialect.name == "sqlite"
                 indexed = lite and has_index(connection, name)
             for column in table.columns if lite else ():  # SQLite stores anything in any column
                 column.type = _types()[_kind(column)]()
         except sa.exc.NoSuchTableError:
-            raise CatalogError(f"{_shown(url)} has no table {name!r}; give its name as table=") from None
+            raise CatalogError(f"{shown} has no table {name!r}; give its name as table=") from None
         if missing := [c for c in ("name", "uri", "driver") if c not in table.columns]:
-            raise CatalogError(f"{_shown(url)}: {name!r} is not a table of images: it has no column {missing[0]!r}")
-        return cls(url, name, table, indexed)
+            raise CatalogError(f"{shown}: {name!r} is not a table of images: it has no column {missing[0]!r}")
+        return cls(url, shown, name, table, indexed)
 
     def _ask(
         self, *columns: Any, where: Sequence[Any] = (), most: int | None = None, ordered: bool = True
     ) -> list[Any]:
         sa = _sqlalchemy()
-        with _connected(self.url) as connection:
+        with _connected(self.url, self.shown) as connection:
             words = any(one.column == "text" for one in self.conditions)
             indexed = words and self.indexed and is_valid(connection, self.name)
             terms = [term for one in self.conditions for term in self._terms(one, connection.dialect.name, indexed)]
@@ -132,7 +130,7 @@ class SqlRows:
         return _terms(_comparable(self.table.columns[one.column]), one, dialect)
 
     def find(self, conditions: Sequence[Condition]) -> SqlRows:
-        return SqlRows(self.url, self.name, self.table, self.indexed, (*self.conditions, *conditions))
+        return SqlRows(self.url, self.shown, self.name, self.table, self.indexed, (*self.conditions, *conditions))
 
     def count(self) -> int:
         return int(self._ask(_sqlalchemy().func.count(), ordered=False)[0][0])
@@ -153,12 +151,6 @@ class SqlRows:
 
     def _cells(self, row: Any) -> dict[str, Any]:
         return {c: cell(value, kind) for value, (c, kind) in zip(row, self.kinds.items(), strict=True)}
-
-
-def _quoted(path: str) -> str:
-    from urllib.parse import quote
-
-    return quote(path)
 
 
 def _types() -> Mapping[type, Any]:

@@ -13,10 +13,12 @@ from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from intake.source.base import DataSource
 
-from intake_img.catalog.backends import Rows, opened, written
-from intake_img.catalog.columns import COLUMNS, JSON, OF_PATH, Condition, condition, row_of, spec_of
+from intake_img.catalog.backends import Rows, opened, shown, written
+from intake_img.catalog.columns import COLUMNS, JSON, Condition, condition, row_of, spec_of
+from intake_img.catalog.free_columns import checked_columns, kind_of_values
 from intake_img.catalog.gallery import MOST, GalleryRow, gallery
 from intake_img.catalog.jail import jail_of
 from intake_img.errors import CatalogError
@@ -112,7 +114,7 @@ class ImageTable(DataSource):
         if row is None:
             close = difflib.get_close_matches(str(name), filter(None, self.images.names()[:100_000]), 3)
             raise KeyError(
-                f"the table {self.file} has no image {name!r}" + (f"; did you mean {close}?" if close else "")
+                f"the table {shown(self.file)} has no image {name!r}" + (f"; did you mean {close}?" if close else "")
             )
         return self._checked(row)
 
@@ -121,12 +123,14 @@ class ImageTable(DataSource):
         from intake_img.catalog.schema import CatalogReader  # its catalogs contain tables
 
         name = str(row["name"])
+        if row["name"] is None:
+            raise CatalogError(f"{shown(self.file)}: a row has no name")
         data = {"sources": {name: spec_of(row, jinja_escaped)}}
         reader = CatalogReader(Document(data, ""), self.file, self.jail, (self.file.identity,))
         if reader.problems:
             raise CatalogError("; ".join(str(p) for p in reader.problems[:5]))
         if reader.entries[name].driver not in _single_images():
-            raise CatalogError(f"{self.file}: {name!r} is not an image but a {reader.entries[name].driver!r}")
+            raise CatalogError(f"{shown(self.file)}: {name!r} is not an image but a {reader.entries[name].driver!r}")
         return reader.entries[name]
 
     # searching
@@ -171,7 +175,7 @@ class ImageTable(DataSource):
         }
         found = self.search(**one_of)
         if not len(found):
-            raise KeyError(f"no image of {self.file} has {', '.join(f'{c}={v!r}' for c, v in columns.items())}")
+            raise KeyError(f"no image of {shown(self.file)} has {', '.join(f'{c}={v!r}' for c, v in columns.items())}")
         return found
 
     # as something else
@@ -180,7 +184,10 @@ class ImageTable(DataSource):
         """Return the table as a `pandas.DataFrame`, one row per image."""
         import pandas as pd
 
-        return pd.DataFrame(list(self.images.rows()), columns=list(self.images.kinds))
+        kinds = self.images.kinds
+        frame = pd.DataFrame(list(self.images.rows()), columns=list(kinds))
+        empty = [c for c, kind in kinds.items() if kind is not str and frame[c].isna().all()]
+        return frame.astype(dict.fromkeys(empty, float))  # else they could not be compared with numbers
 
     def read(self) -> pd.DataFrame:
         """Return `to_dataframe`."""
@@ -209,7 +216,7 @@ class ImageTable(DataSource):
 
         rows = list(self.images.rows())
         if not rows:
-            raise CatalogError(f"no image of {self.file} is left to be put together: search for less")
+            raise CatalogError(f"no image of {shown(self.file)} is left to be put together: search for less")
         images = {str(row["name"]): self._checked(row)().to_dask() for row in rows}
         column = along in self.images.kinds
         axis = "i" if column else along
@@ -217,7 +224,10 @@ class ImageTable(DataSource):
         if missing:
             raise CatalogError(f"along={along!r}: {missing[0]!r} has no such axis, and the table no such column")
         ds = joined(images, along, axis)
-        return ds.assign_coords({axis: [row[along] for row in rows]}) if column else ds
+        if not column:
+            return ds
+        missing_value = np.nan if self.images.kinds[along] is not str else None
+        return ds.assign_coords({axis: [missing_value if row[along] is None else row[along] for row in rows]})
 
     def to_datatree(self, by: Iterable[str] = ("plate", "well")) -> xr.DataTree:
         """Return all images as a lazy `xarray.DataTree`: a group for each value of the columns contains the images.
@@ -238,7 +248,7 @@ class ImageTable(DataSource):
         nodes = {}
         for row in self.images.rows():
             groups = [str(row[c]).replace("/", "_") for c in levels if row.get(c) not in (None, "")]
-            node = "/".join([*groups, row["name"].replace("/", "_")])
+            node = "/".join([*groups, str(row["name"]).replace("/", "_")])
             if node in nodes:
                 raise CatalogError(f"{row['name']!r} and another image would be the same node {node!r} of the tree")
             nodes[node] = self._checked(row)().to_dask()
@@ -295,6 +305,17 @@ class ImageTable(DataSource):
         """Drop cached rows."""
         self._found = None
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImageTable) and super().__eq__(other) and self._conditions == other._conditions
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+    def _yaml(self) -> Any:
+        if self._conditions:
+            raise CatalogError("an entry of a catalog names a complete table, and not what a search of it found")
+        return super()._yaml()
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_found": None}  # open files cannot be pickled
 
@@ -302,9 +323,9 @@ class ImageTable(DataSource):
         self.__dict__.update(state)
 
     def __repr__(self) -> str:
-        names = self.images.names() if len(self) <= 10 else []
+        names = map(str, self.images.names()) if len(self) <= 10 else []
         listed = f": {', '.join(names)}" if names else ""
-        return f"<table of {len(self)} images in {self.uri}{listed}>"
+        return f"<table of {len(self)} images in {shown(self.file)}{listed}>"
 
     _ipython_display_: Any = None  # Intake's own prints YAML; notebooks show the list
 
@@ -396,20 +417,20 @@ def write_table(
     ------
     FileExistsError
         If the table exists and `overwrite` is not given.
+    ValueError
+        If the path is that of no table, or a free column has the name of another one, or no value for any image.
     """
     from intake_img.catalog.write import entries_of
 
     file = File.parse(path)
     entries = entries_of(sources, file.parent)
-    free = dict(columns or {})
-    if clash := [c for c in free if c in COLUMNS and c not in OF_PATH]:
-        raise ValueError(f"columns: {clash[0]!r} is a column of every table: choose another name")
+    free = checked_columns(columns or {}, entries)
     folder = file.parent.path if file.local else ""
     rows = (
-        _summed(row_of(name, entry, folder, {c: v.get(name) for c, v in free.items()}), folder, checksum)
+        _summed(row_of(name, entry, folder, {c: v[name] for c, v in free.items()}), folder, checksum)
         for name, entry in entries.items()
     )
-    kinds = {**COLUMNS, **{c: _kind_of(v.values()) for c, v in free.items()}}
+    kinds = {**COLUMNS, **{c: kind_of_values(v.values()) for c, v in free.items()}}
     written(rows, kinds, file, table, overwrite, free)
     return ImageTable(path, table=table)
 
@@ -422,10 +443,3 @@ def _summed(row: dict[str, Any], folder: str, wanted: bool) -> dict[str, Any]:
         with open(os.path.join(folder, row["uri"]), "rb") as stream:
             row["checksum"] = "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
     return row
-
-
-def _kind_of(values: Iterable[Any]) -> type:
-    kinds = {type(v) for v in values if v is not None}
-    if kinds <= {int, bool}:
-        return int
-    return float if kinds <= {int, float, bool} else str
