@@ -857,6 +857,19 @@ def test_libczi_reads_what_is_written(tmp_path: Path, compress: Any) -> None:
         assert [c["@Name"] for c in channels["Channel"]] == ["a", "b <x>", "µ/ü, [1]\n"]
 
 
+@pytest.mark.parametrize("unit", [None, "furlong", "s"])
+def test_libczi_reads_no_spacing_whose_unit_is_no_length(tmp_path: Path, unit: str | None) -> None:
+    attrs = {"spacing": 0.5} if unit is None else {"spacing": 0.5, "units": unit}
+    known = {"spacing": 0.5, "units": "µm"}
+    coords = {"y": ("y", 0.5 * np.arange(4), attrs), "x": ("x", 0.5 * np.arange(6), known)}
+    ds = xr.Dataset({"image": (("y", "x"), np.zeros((4, 6), "u1"))}, coords)
+    imsave(ds, tmp_path / "a.czi")
+    with czi.open_czi(str(tmp_path / "a.czi")) as document:
+        items = document.metadata["ImageDocument"]["Metadata"]["Scaling"]["Items"]["Distance"]
+    assert {d["@Id"]: float(d["Value"]) for d in items if float(d["Value"])} == {"X": pytest.approx(5e-7)}
+    assert imload(tmp_path / "a.czi").img.spacing == {"y": 0.5, "x": 0.5}
+
+
 @pytest.mark.parametrize("name", ["colours", "deep colours", "samples"])
 def test_libczi_reads_colours_that_are_written(tmp_path: Path, name: str) -> None:
     ds = WRITTEN[name]

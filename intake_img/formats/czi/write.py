@@ -137,7 +137,7 @@ def _compression(compress: Any, plan: _Plan) -> str:
 
 def _metres(image: Image, axis: str) -> float:
     """Spacing for the file; 0 where it is unknown, or no length."""
-    unit = parse_unit(image.units.get(axis, "µm"))
+    unit = parse_unit(image.units.get(axis))
     if axis not in image.spacing or unit is None or unit.dimension != "length":
         return 0.0
     return convert(image.spacing[axis], unit.symbol, "m")
