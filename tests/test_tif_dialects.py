@@ -435,3 +435,64 @@ def test_damaged_metadata_of_vendors_leave_the_pixels(tmp_path):
             ds = imload(path)
         np.testing.assert_array_equal(np.squeeze(ds.image), PLANES[0])
         assert spacing(ds) == {}
+
+
+SIGNED = {"cf": 0, "c0": -32768.0, "c1": 1.0, "vunit": "Gray Value"}
+
+
+def calibrated(path, stored, facts, axes="ZYX"):
+    tifffile.imwrite(path, stored, imagej=True, metadata={"axes": axes, **facts})
+    return path
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_signed_numbers_of_imagej_are_signed(tmp_path, compression):
+    """ImageJ stores them plus 32768, with a calibration that takes it off."""
+    values = np.linspace(-32768, 32767, 60).astype("i2").reshape(3, 4, 5)
+    stored = (values.astype("i4") + 32768).astype("u2")
+    for k in (1, 2):
+        path = tmp_path / f"a_{k}.tif"
+        tifffile.imwrite(path, stored, imagej=True, compression=compression, metadata={"axes": "ZYX", **SIGNED})
+    found = imload(tmp_path / "a_1.tif")["image"]
+    assert found.dtype == "int16"
+    np.testing.assert_array_equal(found, values)
+    np.testing.assert_array_equal(found[1, 1:3, ::2], values[1, 1:3, ::2])
+    np.testing.assert_array_equal(imload(tmp_path / "a_1.tif", scaled=False)["image"], stored)
+    np.testing.assert_array_equal(imload(tmp_path / "a_{t}.tif")["image"], [values, values])
+
+
+def test_values_calibrated_by_a_line_are_those_that_imagej_shows(tmp_path):
+    stored = np.arange(60, dtype="u1").reshape(3, 4, 5)
+    path = calibrated(tmp_path / "a.tif", stored, {"cf": 0, "c0": 10, "c1": 0.25, "vunit": "OD"})
+    found = imload(path)["image"]
+    assert found.dtype == "float64"
+    np.testing.assert_array_equal(found, 10 + 0.25 * stored)
+    assert imload(path, scaled=False)["image"].dtype == "uint8"
+    np.testing.assert_array_equal(imload(path, scaled=False)["image"], stored)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"cf": 3, "c0": 1.0, "c1": 2.0, "c2": 3.0, "c3": 4.0},
+        {"cf": 21, "vunit": "Uncalibrated OD"},
+        {"cf": 0, "c0": 1.0},
+        {"cf": 0, "c0": 1.0, "c1": 0.0},
+        {"cf": "x"},
+    ],
+)
+def test_other_calibrations_are_told(tmp_path, facts):
+    stored = np.arange(60, dtype="u1").reshape(3, 4, 5)
+    path = calibrated(tmp_path / "a.tif", stored, facts)
+    with pytest.warns(UserWarning, match="ImageJ shows other values"):
+        found = imload(path)
+    np.testing.assert_array_equal(found["image"], stored)
+    np.testing.assert_array_equal(imload(path, scaled=False)["image"], stored)
+
+
+@pytest.mark.parametrize(("dtype", "facts"), [("u1", {"cf": 20}), ("u2", {}), ("f4", SIGNED)])
+def test_numbers_without_a_calibration_stay(tmp_path, dtype, facts):
+    stored = np.arange(60, dtype=dtype).reshape(3, 4, 5)
+    found = imload(calibrated(tmp_path / "a.tif", stored, facts))["image"]
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, stored)

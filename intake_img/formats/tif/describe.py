@@ -12,6 +12,7 @@ import xarray as xr
 from intake_img.formats.arguments import check_level
 from intake_img.formats.base import StoredArray
 from intake_img.formats.palettes import Expanded, colours_of
+from intake_img.formats.tif.calibration import calibrated
 from intake_img.formats.tif.encoding import MINISWHITE
 from intake_img.formats.tif.file import TiffHandle, TiffScene
 from intake_img.formats.tif.index import SegmentLayout
@@ -85,6 +86,8 @@ class TiffImages(TiffHandle):
     def _native(self, scene: TiffScene, number: int, level: int) -> Image:
         layout, facts = scene.levels[level], scene.facts
         pixels = self.pixels((number, level))
+        if self.scaled and "imagej" in scene.header:
+            pixels = calibrated(pixels, scene.header["imagej"], str(self.source.file))
         known = set(scene.axes)
         every = {**facts.coords, **({"t": facts.times} if facts.times is not None else {})}
         coords = {a: c for a, c in every.items() if _fits(c, scene.axes, layout.shape)}

@@ -7,12 +7,14 @@ files written by `write`; here they are joined to the contract of a format.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
 
 from intake_img.formats.base import Format, Handle
 from intake_img.formats.format_source import source_of
+from intake_img.formats.options import ScaledOption
 from intake_img.formats.palettes import PaletteOption
 from intake_img.model.image import Image, Variable
 from intake_img.storage.files import File
@@ -20,13 +22,18 @@ from intake_img.storage.files import File
 __all__ = ["Tif", "TifSource"]
 
 
+@dataclass(frozen=True)
+class TifOptions(PaletteOption, ScaledOption):
+    """How the numbers in a file are to be understood."""
+
+
 class Tif(Format):
     """Image in a TIFF file.
 
-    Pixels are what the file stores. Where 0 means white (MinIsWhite), the variable says so by
-    ``attrs["photometric"] = "miniswhite"``, and TIFF files written with that attribute mean it as well. YCbCr
-    becomes RGB, as libtiff converts it; deeper than 8 bits or in separate planes it keeps its values, in channels
-    named Y, Cb and Cr.
+    Pixels are what the file stores, or the values of ImageJ's calibration by a straight line. Where 0 means white
+    (MinIsWhite), the variable says so by ``attrs["photometric"] = "miniswhite"``, and TIFF files written with that
+    attribute mean it as well. YCbCr becomes RGB, as libtiff converts it; deeper than 8 bits or in separate planes it
+    keeps its values, in channels named Y, Cb and Cr.
     """
 
     name = "tif"
@@ -34,7 +41,7 @@ class Tif(Format):
     private = "barcode|slide_?label|^reference$"  # of slides, which hospitals label with their patients\' numbers
     has_scenes = True
     has_levels = True
-    options = PaletteOption
+    options = TifOptions
     option_docs = {
         "scene": "Number or name of the image, where the file contains several (series; Images of OME-TIFF; label and "
         'macro image of a slide); None for the first, ``"all"`` to stack equal ones on ``i``.',
@@ -60,12 +67,12 @@ class Tif(Format):
     extras = {"codecs": "LZW, JPEG, JPEG 2000 and further compressions"}
     magic = ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+"))
 
-    def open(self, file: File, options: PaletteOption) -> Handle:
+    def open(self, file: File, options: TifOptions) -> Handle:
         from intake_img.formats.tif.describe import TiffImages
         from intake_img.formats.tif.parser import open_tiff
 
         handle = open_tiff(file, TiffImages)
-        handle.rgb = options.rgb
+        handle.rgb, handle.scaled = options.rgb, options.scaled
         return handle
 
     def file_axes(self, variable: Variable, channels: Sequence[str] | None, name: str) -> Sequence[str] | None:

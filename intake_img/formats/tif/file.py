@@ -82,6 +82,7 @@ class TiffHandle(Handle):
 
     _bare: tuple[list[bytes], list[bytes]] | None = None  # a structure, and the same without the name of the file
     rgb = False  # colours are wanted in place of the values that stand for them
+    scaled = True  # calibrated values are wanted in place of the stored numbers
 
     def __init__(self, source: ByteReader, scenes: Sequence[TiffScene], tables: Tables | None = None) -> None:
         self.source, self.scenes, self.tables = source, scenes, tables
@@ -135,7 +136,7 @@ class TiffHandle(Handle):
                 scenes = self.scenes if same else None
             if scenes is not None:
                 twin = type(self)(source, scenes, self.tables)
-                twin.rgb = self.rgb
+                twin.rgb, twin.scaled = self.rgb, self.scaled
                 return twin
         except BaseException:
             source.close()
