@@ -19,6 +19,7 @@ from intake_img.collections.computed_once import computed_now, computed_once
 from intake_img.collections.file_names import split_extension
 from intake_img.collections.left_out import warn_of_loss
 from intake_img.collections.partition import make_plan, write_members
+from intake_img.collections.resumption import holds
 from intake_img.collections.sequence import SequenceSource
 from intake_img.collections.stores import extend_store, write_store
 from intake_img.errors import CannotWriteError, warn
@@ -41,7 +42,7 @@ from intake_img.model.progress_bar import writing
 from intake_img.model.typed import Chunks, DriverOptions, Selection, Uri, WriterOptions
 from intake_img.storage.files import File
 from intake_img.storage.shared import SharedFolder
-from intake_img.storage.staging import Staging, UnfinishedCommitError, begin
+from intake_img.storage.staging import Staging, UnfinishedCommitError, begin, other_write
 
 __all__ = ["imload", "imsave"]
 
@@ -198,10 +199,11 @@ def imsave(
         the format allows. ``imload("f.tif")`` joins them again.
     overwrite : bool
         Replace an existing target. The old data are not changed until the new ones are complete; they may be the source
-        of the saved image. A folder of other data is not replaced.
+        of the saved image. A folder of other data is not replaced. If the target is a symbolic link, the link stays,
+        and the file or store to which it leads is replaced; links in place of the files of a partition are replaced.
     resume : bool
-        Finish an interrupted write of many files: complete files are not written again. An interrupted write of a
-        single file starts again.
+        Finish an interrupted write of many files: complete files are not written again. The first of them is compared
+        with the image, unless the write is lossy. An interrupted write of a single file starts again.
     progress : bool or callable, optional
         Show a progress bar; by default only for long work in a terminal. A callable gets the number of bytes written
         since the last call; if it raises an error, the write is aborted and leaves nothing behind.
@@ -301,7 +303,16 @@ def imsave(
             extension=extension,
             done=done,
             compute=compute,
+            check=None if settings.get("lossy") else partial(_check_same, target),
         )
+
+
+def _check_same(target: File, part: Image, file: File) -> None:
+    """Raise an error if a complete file of an interrupted write is not of the image that is saved now."""
+    found = open_any(file).dataset()
+    arrays = [found.get(n, next(iter(found.data_vars.values()))) for n in part.variables]
+    if not all(map(holds, arrays, part.variables.values())):
+        raise other_write(target)
 
 
 def _check_colours(array: Any, files: int) -> None:
@@ -393,7 +404,8 @@ def _write_one(
     parallel: bool,
     compute: bool,
 ) -> Any:
-    """Write an image that is one file or one store."""
+    """Write an image that is one file or one store; a symbolic link stays, and what it leads to is written."""
+    target = _followed(target)
     in_store = folder and format.writes_in_tasks
     if in_store and parallel:
         return write_store(
@@ -412,6 +424,16 @@ def _write_one(
             return staging.commit()
         _make(format, folder, settings, step, model, staging, target.name)
         return staging.commit()[::-1]
+
+
+def _followed(target: File) -> File:
+    real = target.followed()
+    endings = [split_extension(file.name, known_extensions())[1].lower() for file in (target, real)]
+    if endings[0] != endings[1]:
+        raise CannotWriteError(
+            f"{target} is a link to {real}, a name with another extension: save under that name, or remove the link"
+        )
+    return real
 
 
 def _make(

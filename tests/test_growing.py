@@ -165,6 +165,19 @@ def test_a_region_is_computed_from_the_store_itself(tmp_path, chunks, engine, mo
             _same(imload(target, level=level), imload(tmp_path / "whole" / f"{k}.zarr", level=level))
 
 
+@pytest.mark.parametrize("where", [{"append_dim": "t"}, {"region": {"t": slice(0, 2)}}])
+def test_labels_are_not_put_into_intensities(tmp_path, where):
+    """Their levels would be means of labels. Labels that lost their ``kind`` while they were computed may be added."""
+    labels = xr.Dataset({"image": (("t", "y", "x"), VALUES[:2, 0, 0], {"kind": "labels"})})
+    plain = labels.assign(image=labels.image.drop_attrs())
+    imsave(plain, tmp_path / "a.zarr", pyramid=1)
+    with pytest.raises(CannotWriteError, match="'labels', in the store None"):
+        imsave(labels, tmp_path / "a.zarr", **where)
+    imsave(labels, tmp_path / "labels.zarr", pyramid=1)
+    imsave(plain, tmp_path / "labels.zarr", **where)
+    assert imload(tmp_path / "labels.zarr").image.attrs["kind"] == "labels"
+
+
 def test_a_region_that_cannot_be_computed_changes_nothing(tmp_path):
     target = tmp_path / "a.zarr"
     imsave(IMAGE, target)

@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 
 from intake_img import imload, imsave
+from intake_img.errors import CannotWriteError
 from intake_img.storage.files import File
 from intake_img.storage.staging import staging_folder
 
@@ -66,12 +67,60 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     assert whole
     planes.broken, planes.computed = False, []
     imsave(planes.image(), target, partition="yx", resume=True)
-    assert sorted(planes.computed) == [k for k in range(9) if f"f.t_{k}.npy" not in whole]
+    first = min(int(name[len("f.t_")]) for name in whole)  # it is compared with its file
+    assert sorted(planes.computed) == [k for k in range(9) if f"f.t_{k}.npy" not in whole or k == first]
     after = {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in tmp_path.glob("f.*.npy")}
     assert len(after) == 9
     assert {name: after[name] for name in whole} == whole
     assert not list(tmp_path.glob(".*"))
     np.testing.assert_array_equal(imload(target).image, VALUES)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopped_after(files: int) -> Callable[[int], None]:
+    left = iter(range(files))
+
+    def progress(_: int) -> None:
+        if next(left, None) is None:
+            raise Stopped
+
+    return progress
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+@pytest.mark.parametrize("extension", [".npy", ".tif", ".bin", ".h5", ".zarr"])
+def test_other_pixels_do_not_resume_a_write(tmp_path: Path, extension: str, lazily: bool) -> None:
+    """Else the first files would have the pixels of one image, the others those of another one."""
+
+    def image(values: np.ndarray) -> xr.Dataset:
+        ds = xr.Dataset({"image": (("t", "c", "y", "x"), values)}, coords={"c": ["a"]})
+        return ds.chunk(t=1) if lazily else ds
+
+    values = VALUES[:, None].astype("f4")
+    values[:, 0, 0, 0] = np.nan
+    target, axes = tmp_path / f"f{extension}", "yx" if extension == ".npy" else "xy"
+    with pytest.raises(Stopped):
+        imsave(image(values), target, partition=axes, progress=stopped_after(2))
+    with pytest.raises(CannotWriteError, match="of another image or had other settings"):
+        imsave(image(values + 1), target, partition=axes, resume=True)
+    imsave(image(values), target, partition=axes, resume=True)
+    np.testing.assert_array_equal(imload(target).image.values, values)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_source_that_was_replaced_does_not_resume_a_write(tmp_path: Path) -> None:
+    source, target = tmp_path / "source.npy", tmp_path / "f.tif"
+    imsave(VALUES, source)
+    with pytest.raises(Stopped):
+        imsave(imload(source), target, partition="yx", progress=stopped_after(2))
+    imsave(VALUES[::-1], source, overwrite=True)
+    with pytest.raises(CannotWriteError, match="of another image"):
+        imsave(imload(source), target, partition="yx", resume=True)
+    imsave(imload(source), target, partition="yx", overwrite=True)
+    np.testing.assert_array_equal(imload(target).image.values, VALUES[::-1])
 
 
 def test_files_on_a_server(s3: dict[str, Any], sent: list[str]) -> None:
@@ -85,7 +134,8 @@ def test_files_on_a_server(s3: dict[str, Any], sent: list[str]) -> None:
     sent.clear()
     imsave(planes.image(), url, partition="yx", resume=True, storage_options=s3)
     second = sorted(name.rpartition("/")[2] for name in sent if name.endswith(".npy"))
-    assert second == [f"f.t_{k}.npy" for k in sorted(planes.computed)]
+    again = min(first)  # it is compared with its file
+    assert sorted([*second, again]) == [f"f.t_{k}.npy" for k in sorted(planes.computed)]
     assert first.isdisjoint(second)
     assert len(first) + len(second) == 9
     np.testing.assert_array_equal(imload(url, storage_options=s3).image, VALUES)

@@ -6,8 +6,6 @@ See `storage.staging` for the staging and the atomic replacement of the files.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import os
 import re
@@ -23,6 +21,7 @@ import numpy as np
 
 from intake_img.collections.file_names import format_labels, member_name
 from intake_img.collections.listing import find_parts, list_folder
+from intake_img.collections.resumption import Check, token_of
 from intake_img.errors import AxesError, CannotWriteError, TargetExistsError
 from intake_img.formats.base import Format
 from intake_img.model.axes import canonical_order, check_axes, spell
@@ -200,6 +199,7 @@ def write_members(
     extension: str = "",
     done: Callable[[int], None] | None = None,
     compute: bool = True,
+    check: Check | None = None,
 ) -> Any:
     """Write all files of a plan beside `target`; they appear together when all are complete.
 
@@ -223,6 +223,8 @@ def write_members(
         Write the files in dask tasks, and call this with the number of written bytes of each; `make` must be picklable.
     compute : bool
         False: return the tasks, and the commit after them, without running them.
+    check : callable, optional
+        Called with the part of the image for, and the location of, a complete file of an interrupted write.
 
     Returns
     -------
@@ -239,7 +241,7 @@ def write_members(
     stem = target.name[: len(target.name) - len(extension)]
 
     claim = partial(_superseded, target, stem, extension, overwrite)
-    token = _token(image, plan, settings or {})
+    token = token_of(image, [m.name for m in plan.members], settings or {})
     wanted = [m.name for m in plan.members]
     start = partial(begin, target, overwrite=overwrite, token=token, claim=claim)
     with start(resume=resume) as staging:
@@ -247,6 +249,8 @@ def write_members(
         if not made:
             if staging.noted is None:
                 staging.note({})
+            elif check is not None:
+                _check_finished(image, plan, staging, check)
             if not compute:
                 tasks = member_tasks(image, plan, staging, make)
                 staging.keep()
@@ -257,6 +261,15 @@ def write_members(
                 make_members(image, plan, staging, make)
             made = _committed(staging)
     return _paths(target, wanted, made)
+
+
+def _check_finished(image: Image, plan: FilePlan, staging: Staging, check: Check) -> None:
+    """Compare the first complete file of an earlier run with the image; the token does not depend on the pixels."""
+    finished = staging.finished()
+    for m in [m for m in plan.members if m.name in finished][:1]:
+        pixels, n = _turned(image, plan, m.variable), len(m.place)
+        part = pixels.select([*m.place, *[slice(None)] * (pixels.ndim - n)]).reshape(range(n, pixels.ndim))
+        check(member_image(image, plan, m, part), staging.folder / m.name)
 
 
 def _committed(staging: Staging) -> list[str]:
@@ -480,13 +493,3 @@ def file_blocks(pixels: Pixels, n: int, least: int = 0) -> tuple[tuple[int, ...]
         if longer < pixels.shape[k]:
             break
     return tuple(split(pixels.edges(k), length) or (0,) for k, length in enumerate(lengths))
-
-
-def _token(image: Image, plan: FilePlan, settings: Mapping[str, Any]) -> str:
-    facts = [
-        {n: [v.axes, v.pixels.shape, v.pixels.dtype.str] for n, v in image.variables.items()},
-        {n: coordinate_record(c) for n, c in image.coords.items()},
-        [m.name for m in plan.members],
-        {k: repr(v) for k, v in settings.items()},
-    ]
-    return hashlib.blake2b(json.dumps(facts, default=str, sort_keys=True).encode(), digest_size=16).hexdigest()

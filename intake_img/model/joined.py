@@ -44,6 +44,11 @@ def fitted(part: Image, whole: Image, axes: Mapping[str, Any]) -> Image:
             raise CannotWriteError(
                 f"{name!r} has dtype {v.pixels.dtype}, in the store {other.pixels.dtype}: cast it with .astype"
             )
+        if v.kind not in (None, other.kind):
+            raise CannotWriteError(
+                f"{name!r} has attrs['kind'] == {v.kind!r}, in the store {other.kind!r}: the levels of its pyramid "
+                "would be made in another way"
+            )
         order = [v.axes.index(a) if a in v.axes else None for a in other.axes]
         pixels = v.pixels.transpose([k for k in order if k is not None])
         kept = iter(range(pixels.ndim))

@@ -243,6 +243,10 @@ class File:
         fs, path = self.filesystem()
         return (fs.fs, path) if split_cache(self.path)[0] else (fs, path)
 
+    def followed(self) -> File:
+        """Return the file or folder, existing or not, to which a symbolic link leads; this file if it is none."""
+        return self.at(os.path.realpath(self.path)) if self.local and os.path.islink(self.path) else self
+
     def exists(self) -> bool:
         if self.jail is not None:
             self.jail.check(self.path)

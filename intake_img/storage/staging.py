@@ -48,7 +48,7 @@ from collections.abc import Iterator
 from intake_img.storage.files import File
 from intake_img.storage.journal import Journal, is_bookkeeping, read_journal
 from intake_img.storage.local import LocalStaging, has_plan, settle_local, staging_folder, sweep_local
-from intake_img.storage.staged import Claim, Staging, UnfinishedCommitError
+from intake_img.storage.staged import Claim, Staging, UnfinishedCommitError, other_write
 from intake_img.storage.uploads import RemoteStaging, find_plans, settle_remote
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "begin",
     "interrupted",
     "is_bookkeeping",
+    "other_write",
     "replacing",
     "settle",
     "staging_folder",
@@ -71,7 +72,7 @@ def replacing(target: File, *, overwrite: bool = False, folder: bool = False) ->
     Parameters
     ----------
     target : File
-        The file or folder to write: a local path or a URL.
+        The file or folder to write: a local path or a URL. A symbolic link stays, and what it leads to is written.
     overwrite : bool
         Replace an existing target. Its data are not changed until the new data are complete.
     folder : bool
@@ -87,6 +88,7 @@ def replacing(target: File, *, overwrite: bool = False, folder: bool = False) ->
     TargetExistsError
         If the target exists and `overwrite` is False, also if another process has created it meanwhile.
     """
+    target = target.followed()
     with begin(target, overwrite=overwrite) as staging:
         with staging.member(target.name, folder=folder) as path:
             yield path

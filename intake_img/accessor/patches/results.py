@@ -247,7 +247,7 @@ def _nbytes(value: Any) -> int:
 
 
 def _target(store: Any, storage_options: Mapping[str, Any] | None) -> File:
-    file = File.parse(store, storage_options)
+    file = File.parse(store, storage_options).followed()
     if file.web:
         raise CannotWriteError(f"store={str(store)!r}: web servers are read-only: name a folder or an s3:// URL")
     if file.name.lower().endswith((".zip", ".ozx")):

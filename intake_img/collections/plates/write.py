@@ -49,6 +49,7 @@ def write_plate(
 ) -> list[str]:
     """Write all fields of a plate; see `intake_img.collections.plates.plate.Plate.save`."""
     table, version = source.table, str(options.get("version", "0.5"))
+    target = target.followed()
     if target.name.lower().endswith((".zip", ".ozx")) or version not in _VERSIONS:
         raise CannotWriteError(
             f"{target}: a plate is written as a folder of OME-Zarr, version {' or '.join(_VERSIONS)}"
