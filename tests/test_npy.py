@@ -34,6 +34,24 @@ def test_any_array_is_read_as_numpy_reads_it(tmp_path, data):
     np.testing.assert_array_equal(ds.image[key], array[key])
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_of_an_archive_are_variables_or_scenes(tmp_path, save):
+    """By their lengths: one image has one length along each axis."""
+    one = {"cells": np.arange(12.0).reshape(3, 4), "mask": np.ones((2, 3, 4), bool)}
+    save(tmp_path / "one.npz", **one)
+    ds = imload(tmp_path / "one.npz")
+    assert (set(ds.data_vars), ds.attrs["scenes"]) == (set(one), ["0"])
+    several = {
+        "big": np.arange(20).reshape(4, 5),
+        "small": np.asfortranarray(np.arange(6).reshape(3, 2)),
+        "row": np.ones((1, 5)),
+    }
+    save(tmp_path / "several.npz", **several)
+    assert imload(tmp_path / "several.npz").attrs["scenes"] == list(several)
+    for name, array in several.items():
+        np.testing.assert_array_equal(imload(tmp_path / "several.npz", scene=name)["image"], array)
+
+
 @pytest.mark.parametrize("compress", [None, True, False])
 def test_archives_lose_nothing(tmp_path, compress):
     rng = np.random.default_rng(2)

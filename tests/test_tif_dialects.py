@@ -58,7 +58,14 @@ def test_zeiss_sem(tmp_path):
         (["AP_IMAGE_PIXEL_SIZE", "Image Pixel Size = 4.651 nm"], True, 1024, 4.6512),
         (["AP_IMAGE_PIXEL_SIZE", "Image Pixel Size = 2.326 nm"], True, 2048, 2.3256),
         (["AP_IMAGE_PIXEL_SIZE", "Image Pixel Size = 4.651 nm"], True, 600, 4.651),  # cropped
-        (["AP_PIXEL_SIZE", "Pixel Size = 0.0093 um"], False, 512, 9.3),
+        (["AP_PIXEL_SIZE", "Pixel Size = 0.0093 um"], False, 512, 18.6),  # of a screen of 1024 columns
+        (["AP_PIXEL_SIZE", "Pixel Size = 4.651 nm"], True, 512, 9.3024),
+        (
+            ["AP_PIXEL_SIZE", "Pixel Size = 4.651 nm", "DP_IMAGE_STORE", "Store resolution = 2048 * 1536"],
+            True,
+            600,
+            2.3256,
+        ),
         ([], True, 512, 9.3024),
         ([], False, 512, None),
     ]
@@ -91,6 +98,64 @@ def test_fei(tmp_path):
 def test_fei_without_a_scan_is_unknown(tmp_path):
     ds = imload(written(tmp_path / "a.tif", PLANES[:1], tags=[(34682, ["[User]\nDate=1\n"])], **DPI))
     assert spacing(ds) == {}
+
+
+# Gatan and JEOL
+
+
+def gatan(path, planes, units, scales, origins):
+    spelled = [unit.encode("latin-1") + b"\0" for unit in units]
+    texts = [(65003 + k, 2, len(unit), unit, True) for k, unit in enumerate(spelled)]
+    numbers = [(65009 + k, 12, 1, scale, True) for k, scale in enumerate(scales)]
+    numbers += [(65006 + k, 12, 1, origin, True) for k, origin in enumerate(origins)]
+    more = [(65022, 2, 0, "e", True), (65024, 12, 1, 0.0, True), (65025, 12, 1, 2.5, True)]
+    with tifffile.TiffWriter(path) as tif:
+        for plane in planes:
+            tif.write(
+                plane,
+                photometric="minisblack",
+                metadata=None,
+                contiguous=False,
+                extratags=texts + numbers + more,
+                **DPI,
+            )
+    return path
+
+
+@pytest.mark.parametrize(("unit", "axis"), [("s", "t"), ("nm", "z")])
+def test_stack_of_digital_micrograph(tmp_path, unit, axis):
+    path = gatan(tmp_path / "a.tif", PLANES[:3], ("µm", "nm", unit), (0.2, 1.5, 2.0), (139.5, 0.0, 4.0))
+    ds = imload(path)
+    assert (ds.image.dims, spacing(ds)) == ((axis, "y", "x"), {axis: (2, unit), "y": (1.5, "nm"), "x": (0.2, "µm")})
+    assert [float(ds[a][0]) for a in (axis, "y", "x")] == [4.0, 0.0, 139.5]
+    assert header(ds)["gatan"]["intensity"] == {"unit": "e", "origin": 0.0, "scale": 2.5}
+    np.testing.assert_array_equal(ds.image, PLANES[:3])
+
+
+def test_axes_of_digital_micrograph_without_a_length(tmp_path):
+    """Diffraction patterns have reciprocal units; resolution tags of 72 dpi say nothing."""
+    ds = imload(gatan(tmp_path / "a.tif", PLANES[:1], ("1/nm", "1/nm"), (0.2, 0.2), (0.0, 0.0)))
+    assert spacing(ds) == {}
+    assert header(ds)["gatan"]["x"] == {"unit": "1/nm", "origin": 0.0, "scale": 0.2}
+
+
+REPORT = """<?xml version="1.0"?><TemReporter><Manufacturer>JEOL Ltd.</Manufacturer><Eos><EosMode>{eos}</EosMode></Eos>
+<ImageFormingSystem><ModeString>{mode}</ModeString><SelectorValue>{value}</SelectorValue></ImageFormingSystem></TemReporter>"""
+
+
+@pytest.mark.parametrize(
+    ("eos", "mode", "value", "nm"),
+    [
+        ("eosTEM", "MAG", 150000, 1.82079),
+        ("eosTEM", "DIFF", 20, None),
+        ("modeASID", "MAG", 150000, None),
+        ("eosTEM", "MAG", 0, None),
+    ],
+)
+def test_jeol_sightx(tmp_path, eos, mode, value, nm):
+    text = REPORT.format(eos=eos, mode=mode, value=value)
+    ds = imload(written(tmp_path / "a.tif", PLANES[:1], [text], resolution=(93, 93), resolutionunit=2))
+    assert spacing(ds) == ({} if nm is None else {a: (pytest.approx(nm, rel=1e-5), "nm") for a in "yx"})
 
 
 # MetaSeries
@@ -143,30 +208,34 @@ def test_uneven_depths_and_times_of_metaseries(tmp_path):
 # Olympus
 
 
+def sis_bytes(at):
+    """Olympus' structure, which names its own place in the file."""
+    head = struct.pack("<4s6xhhhhh6x32sH", b"SIS0", 30, 12, 1, 1, 110, b"cells", 1) + struct.pack("<hhI", 1, 1, at + 68)
+    return head + struct.pack("<10xhdd8xd2x34s32s", -9, 161.25, 161.5, 60.0, b"ORCA", b"") + bytes(100)
+
+
+def placed_sis(path, pages):
+    """Put the structure into its tag once that has a place."""
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        for page in pages:
+            at = tif.pages[page].tags[33560].valueoffset
+            content[at : at + len(sis_bytes(at))] = sis_bytes(at)
+    path.write_bytes(content)
+
+
+BLANK = bytes(len(sis_bytes(0)))
+
+
 def test_olympus_sis(tmp_path):
-    """The structure refers to its own place in the file: the tag is put in once that is known."""
     path = tmp_path / "a.tif"
     ini = "[Dimension]\nZ=1\nTime=3\nBand=2\n[Time]\nTimePos1=100\nTimePos2=600\nTimePos3=2000\n[Z]\nx=1\n[Band]\n"
     ini += "BandName1=Fura340\nBandName2=Fura380\n"
-    body = struct.pack("<10xhdd8xd2x34s32s", -9, 161.25, 161.5, 60.0, b"ORCA", b"") + bytes(100)
-    blank = bytes(68 + len(body))
+    tags = [(33560, 1, len(BLANK), BLANK, True), (33471, 2, 0, ini, True)]
     with tifffile.TiffWriter(path) as tif:
         for plane in PLANES[:6]:
-            tif.write(
-                plane,
-                photometric="minisblack",
-                metadata=None,
-                contiguous=False,
-                **DPI,
-                extratags=[(33560, 1, len(blank), blank, True), (33471, 2, 0, ini, True)],
-            )
-    content = bytearray(path.read_bytes())
-    with tifffile.TiffFile(path) as tif:
-        at = tif.pages.first.tags[33560].valueoffset
-    head = struct.pack("<4s6xhhhhh6x32sH", b"SIS0", 30, 12, 1, 1, 110, b"cells", 1)
-    content[at : at + 68] = head + struct.pack("<hhI", 1, 1, at + 68)
-    content[at + 68 : at + 68 + len(body)] = body
-    path.write_bytes(content)
+            tif.write(plane, photometric="minisblack", metadata=None, contiguous=False, extratags=tags, **DPI)
+    placed_sis(path, [0])
     with tifffile.TiffFile(path) as tif:
         theirs = tif.sis_metadata
     ds = imload(path, output_axis_order=None)
@@ -177,6 +246,29 @@ def test_olympus_sis(tmp_path):
     assert ds.img.channels == [band["BandName"] for band in theirs["Band"]]
     np.testing.assert_array_equal(ds.t, theirs["Time"]["TimePos"] - 100)
     np.testing.assert_array_equal(ds.image.values.reshape(-1, 20, 32), PLANES[:6])
+
+
+@pytest.mark.parametrize("mark", [b"", b"\x18\0IS"])
+def test_the_preview_of_an_sis_file_has_no_sizes_but_its_second_image_has(tmp_path, mark):
+    """A camera (Quemesa) puts a preview before the image, and a header like that of a VSI before both."""
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(np.zeros((20, 32, 3), "u1"), metadata=None)
+        tif.write(PLANES[0], photometric="minisblack", metadata=None, extratags=[(33560, 1, len(BLANK), BLANK, True)])
+    placed_sis(path, [1])
+    with tifffile.TiffFile(path) as tif:
+        first = tif.pages.first.offset
+    content = bytearray(path.read_bytes())
+    if mark:  # the first directory moves to the end, for space behind the 8 bytes of TIFF
+        tags = int.from_bytes(content[first : first + 2], "little")
+        content += content[first : first + 6 + 12 * tags]
+        content[4:8] = (len(content) - 6 - 12 * tags).to_bytes(4, "little")
+        content[8:12] = mark
+    path.write_bytes(content)
+    assert "sis" not in header(imload(path))
+    ds = imload(path, scene=1)
+    assert ds.img.spacing == {"y": pytest.approx(0.1615), "x": pytest.approx(0.16125)}
+    np.testing.assert_array_equal(ds.image, PLANES[0])
 
 
 def fluoview(path, planes, dims):

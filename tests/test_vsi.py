@@ -51,9 +51,17 @@ def test_without_its_pixels_it_is_refused(copied):
     shutil.rmtree(copied.parent / "_vsi-ets-test-jpg2k_")
     with pytest.raises(FormatError, match=r"_vsi-ets-test-jpg2k_ beside it, which is missing: copy"):
         imload(copied)
-    renamed = copied.rename(copied.with_suffix(".tif"))
+    renamed = copied.rename(copied.with_suffix(".bin"))
     with pytest.raises(FormatError, match="missing"):
         imload(renamed)
+
+
+def test_named_tif_the_folder_decides(copied):
+    """Cameras of Olympus write TIFF files with the same header."""
+    renamed = copied.rename(copied.with_suffix(".tif"))
+    assert imload(renamed).attrs["driver"] == "vsi"
+    shutil.rmtree(copied.parent / "_vsi-ets-test-jpg2k_")
+    assert imload(renamed).attrs["driver"] == "tif"
 
 
 def test_damaged_pixels_are_refused(copied):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +20,7 @@ from intake_img.formats.dicom.cut import decoded_alone
 from intake_img.formats.dicom.header import DicomHeader, whole_number
 from intake_img.model.chunks import Region
 from intake_img.model.packages import imported
+from intake_img.model.process_state import quiet
 from intake_img.storage.files import ByteReader
 from intake_img.storage.raw import map_raw, read_raw
 
@@ -106,9 +108,19 @@ class DecodedFrames(PlaneArray):
         bits = np.unpackbits(np.frombuffer(data, "u1"), bitorder="little")
         return bits[first % 8 : first % 8 + size].reshape(self.shape[1:])
 
+    @cached_property
+    def _whole(self) -> Any:
+        """The complete data set, of a file in which the pixels have no known place."""
+        import pydicom
+
+        with self.source.stream() as stream, quiet():
+            return pydicom.dcmread(stream, force=True)
+
     def _pydicom(self, number: int) -> np.ndarray:
         from pydicom import pixels
 
+        if self.header.start is None:
+            return pixels.pixel_array(self._whole, index=number)
         with self.source.stream() as stream:
             try:
                 if self.header.held is not None:

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 MAGIC = b"DICM"  # at byte 128
+_ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # syntaxes: the JPEG family, RLE
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _MOST_INFLATED = 2**30  # bytes of a deflated file
@@ -56,7 +57,8 @@ class DicomHeader:
     values : dict of int to object
         Public attributes that are read without pydicom, by tag.
     start : int, optional
-        Offset of the pixels, also of compressed ones, whose offset table is there.
+        Offset of the pixels, also of compressed ones, whose offset table is there; None in a deflated file, and where
+        the file does not encode them as it states.
     held : int, optional
         Number of complete frames of a file that was cut off.
     fragments : tuple, optional
@@ -147,6 +149,8 @@ def parsed(file: File, source: ByteReader) -> DicomHeader:
         place = _place(source, stream.tell(), ds)
     if place is None:
         return DicomHeader(file, ds, None, False, values)
+    if place[1] is not None and str(getattr(meta, "TransferSyntaxUID", "")).startswith(_ENCAPSULATED):
+        return DicomHeader(file, ds, None, True, values)
     if place[1] is None:
         return DicomHeader(file, ds, None, True, values, place[0] + 12)
     return DicomHeader(file, ds, cast(Any, place), True, values, place[0])

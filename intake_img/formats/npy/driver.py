@@ -32,7 +32,8 @@ class Npy(Format):
     """Image in a ``.npy`` or ``.npz`` file, memory-mapped where it is not compressed.
 
     The format knows no axes: without ``metadata={"axes": ...}`` an array has the last of the canonical ones (``yx``,
-    ``zyx``, ``czyx``, ...).
+    ``zyx``, ``czyx``, ...). The arrays of an archive are variables of one image; where their lengths contradict
+    each other, each is a scene.
     """
 
     name = "npy"
@@ -41,6 +42,7 @@ class Npy(Format):
     pixels_only = (".npy",)
     magic = ((0, b"\x93NUMPY"),)
     starts = (b"\x93NUMPY", b"PK\x03\x04")
+    has_scenes = True
 
     def claims(self, probe: Probe) -> int:
         archive = probe.head[:4] == b"PK\x03\x04" and b".npy" in probe.head[:300]

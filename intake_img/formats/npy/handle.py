@@ -7,7 +7,8 @@ import json
 import threading
 import zipfile
 import zlib
-from functools import partial
+from collections.abc import Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -141,11 +142,26 @@ class NpyHandle(Handle):
                 f"{need} bytes, but the file has {size}: it is truncated or damaged"
             )
 
+    @cached_property
+    def scenes(self) -> list[list[str]]:
+        """Names of the arrays of each image: all are variables of one, or each is one if their lengths contradict."""
+        lengths: dict[str, int] = {}
+        for place in self.arrays.values() if self.record is None else ():
+            shape = place.shape[::-1] if place.transposed else place.shape
+            for axis, length in zip(default_axes(len(shape)), shape, strict=True):
+                if lengths.setdefault(axis, length) != length:
+                    return [[name] for name in self.arrays]
+        return [list(self.arrays)]
+
+    @property
+    def scene_names(self) -> Sequence[str]:
+        return [names[0] for names in self.scenes] if len(self.scenes) > 1 else super().scene_names
+
     def describe(self, scene: int | str, level: int) -> Image:
         variables = {}
-        for name, place in self.arrays.items():
+        for name in self.scenes[int(scene)]:
             pixels = self.pixels(name)
-            if place.transposed:
+            if self.arrays[name].transposed:
                 pixels = pixels.transpose(range(pixels.ndim)[::-1])
             variables[name] = Variable(pixels, default_axes(pixels.ndim))
         if len(variables) == 1:

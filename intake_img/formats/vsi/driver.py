@@ -5,6 +5,7 @@ The VSI itself is a TIFF that shows a small overview or the label of the slide; 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from intake_img.formats.arguments import check_level
 from intake_img.formats.base import Format, Handle, NoOptions, StoredArray
 from intake_img.formats.format_source import source_of
 from intake_img.formats.probe import Probe
-from intake_img.formats.vsi.ets import check_ets, find_ets
+from intake_img.formats.vsi.ets import check_ets, find_ets, folder_of
 from intake_img.formats.vsi.levels import SceneLevel
 from intake_img.formats.vsi.tree_guard import check_tree
 from intake_img.model.image import Coordinate, Image
@@ -104,9 +105,17 @@ class Vsi(Format):
     serial = True
 
     def claims(self, probe: Probe) -> int:
-        """Claim TIFF files by their name, and by the header that cellSens puts behind that of TIFF."""
-        tiff = not probe.folder and probe.head[:4] in (b"II*\0", b"MM\0*")
-        return 2 * (tiff and (probe.head[8:12] == b"\x18\0\x49\x53" or probe.name.lower().endswith(".vsi")))
+        """Claim TIFF files by their name, and by the header that cellSens puts behind that of TIFF.
+
+        Cameras of Olympus put that header into TIFF files, too: where these are named as such, the folder decides.
+        """
+        name = probe.name.lower()
+        if probe.folder or probe.head[:4] not in (b"II*\0", b"MM\0*"):
+            return 0
+        marked = probe.head[8:12] == b"\x18\0\x49\x53"
+        if marked and name.endswith((".tif", ".tiff")):
+            return 2 * os.path.isdir(folder_of(probe.file).path)
+        return 2 * (marked or name.endswith(".vsi"))
 
     def open(self, file: File, options: NoOptions) -> Handle:
         return _VsiHandle(file)

@@ -15,11 +15,16 @@ import numpy as np
 from intake_img.errors import FormatError
 from intake_img.storage.files import File
 
-__all__ = ["check_ets", "find_ets"]
+__all__ = ["check_ets", "find_ets", "folder_of"]
 
 _HEAD = struct.Struct("<4sIIIQIIQII")
 _MOST_DIMENSIONS = 16
 _MOST_SIDE = 2**20  # pixels of a tile
+
+
+def folder_of(file: File) -> File:
+    """Return the folder beside a VSI in which its pixels are."""
+    return file.sibling(f"_{file.name.rpartition('.')[0]}_")
 
 
 def find_ets(file: File) -> list[File]:
@@ -30,7 +35,7 @@ def find_ets(file: File) -> list[File]:
     FormatError
         If there are none; the message names the folder where they should be.
     """
-    folder = file.sibling(f"_{file.name.rpartition('.')[0]}_")
+    folder = folder_of(file)
     found = sorted(glob.glob(f"{glob.escape(folder.path)}/stack*/frame_t*.ets"))
     if found:
         return [file.at(path) for path in found]

@@ -6,6 +6,7 @@ Sources: tifffile's parsers of the tags 34118, 34680, 34682 and 37706; the unnam
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from intake_img.model.units import convert, known_spacing
 __all__ = ["fei", "tvips", "zeiss"]
 
 _UNIT = "nm"
-_SCREEN = 1024  # the unnamed size of a pixel is that of an image of this many columns
+_SCREEN = 1024  # columns of the screen, to which Zeiss's sizes refer where they do not name the image
 
 
 def _square(sizes: Mapping[str, float | None]) -> TiffFacts:
@@ -27,20 +28,27 @@ def _square(sizes: Mapping[str, float | None]) -> TiffFacts:
 
 
 def zeiss(view: View) -> TiffFacts:
-    """Zeiss SmartSEM: a rounded size with its unit, and an exact one without a name.
+    """Zeiss SmartSEM: the pixel size of the image with its unit, rounded; that of the screen, also exact.
 
-    The exact one is used where it agrees with the rounded one: a cropped image has another number of columns.
+    The exact size is used where it agrees with the rounded one of the image: a cropped image has another number of
+    columns.
     """
     found = view.tif.sem_metadata or {}
-    names = (_zeiss_size(found.get(key)) for key in ("ap_image_pixel_size", "ap_pixel_size"))
-    rounded = next((size for size in names if size is not None), None)
+    rounded = _zeiss_size(found.get("ap_image_pixel_size"))
     unnamed = found.get("", ())
-    exact = known_spacing(unnamed[3]) if len(unnamed) > 3 else None
-    if exact is not None:
-        exact *= 1e9 * _SCREEN / view.page.imagewidth
+    screen = _metres(unnamed[3]) if len(unnamed) > 3 else None
+    screen = screen or _zeiss_size(found.get("ap_pixel_size"))
+    exact = screen * _SCREEN / _columns(found, view.page.imagewidth) if screen else None
     close = rounded is None or (exact is not None and abs(exact - rounded) < 0.01 * rounded)
     size = exact if close else rounded
     return _square({"x": size, "y": size})
+
+
+def _columns(found: Mapping[str, Any], default: int) -> int:
+    """Return the number of columns that were stored, ``1024 * 768``."""
+    entry = found.get("dp_image_store")
+    stored = re.match(r"[1-9]\d{0,5}(?= \*)", str(entry[1])) if isinstance(entry, tuple) and len(entry) > 1 else None
+    return int(stored[0]) if stored else default
 
 
 def _zeiss_size(entry: Any) -> float | None:

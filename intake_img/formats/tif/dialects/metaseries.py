@@ -22,15 +22,15 @@ from intake_img.model.units import canonical, known_spacing
 from intake_img.model.untrusted import finite, xml_root
 
 if TYPE_CHECKING:
-    import tifffile
+    pass
 
 __all__ = ["metaseries", "metaseries_plane", "order_of"]
 
 
-def metaseries_plane(tif: tifffile.TiffFile) -> Mapping[str, Any]:
+def metaseries_plane(view: View) -> Mapping[str, Any]:
     """Return the properties of the first plane; the XML of a damaged description has none."""
     try:
-        found = (tif.metaseries_metadata or {}).get("PlaneInfo")
+        found = (view.tif.metaseries_metadata or {}).get("PlaneInfo")
     except (ValueError, SyntaxError):  # of XML
         found = None
     return found if isinstance(found, Mapping) else {}
@@ -49,7 +49,7 @@ def _properties(text: str) -> Mapping[str, str]:
 
 def metaseries(view: View) -> TiffFacts:
     """Size of a pixel, where it is calibrated, and what the planes of a stack say of channels, depth and times."""
-    plane = metaseries_plane(view.tif)
+    plane = metaseries_plane(view)
     unit = canonical(str(plane.get("spatial-calibration-units", "")))
     sizes = {axis: known_spacing(plane.get(f"spatial-calibration-{axis}")) for axis in "xy"}
     if not plane.get("spatial-calibration-state", True) or unit is None:

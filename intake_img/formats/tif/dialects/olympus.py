@@ -7,7 +7,7 @@ positions of ``[Z]``) stays in the header.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,14 +16,22 @@ from intake_img.formats.tif.facts import TiffFacts
 from intake_img.model.image import Coordinate
 from intake_img.model.units import known_spacing, parse_unit
 
-__all__ = ["fluoview", "sis"]
+if TYPE_CHECKING:
+    import tifffile
+
+__all__ = ["fluoview", "sis", "sis_of"]
 
 _DIMENSIONS = {"length": {"X": "x", "Y": "y", "Z": "z"}, "time": {"T": "t", "TIME": "t"}}
 
 
+def sis_of(page: tifffile.TiffPage) -> dict[str, Any]:
+    """Return the metadata of a page: a file may begin with a preview that has none."""
+    return {**page.tags.valueof(33471, {}), **page.tags.valueof(33560, {})}
+
+
 def sis(view: View) -> TiffFacts:
     """Sizes of pixels are in metres; times have no unit."""
-    found = view.tif.sis_metadata or {}
+    found = sis_of(view.page)
     sizes = {axis: known_spacing(found.get(f"pixelsize{axis}")) for axis in "xy"}
     spacing = {axis: 1e6 * size for axis, size in sizes.items() if size is not None}
     bands = found.get("Band")
