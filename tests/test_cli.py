@@ -210,12 +210,12 @@ def test_a_file_that_may_not_be_read(tmp_path, capsys):
         (["info", "{stack}@1", "--scene", "0"], "give one"),
         (["convert", "{stack}"], "TARGET"),
         (["convert", "{stack}", "{folder}/a.npz", "--option", "tile=3"], "--option tile"),
-        (["convert", "{npy}", "{folder}/a.npz", "--scene", "1"], "has no option 'scene'"),
+        (["convert", "{nrrd}", "{folder}/a.npz", "--scene", "1"], "has no option 'scene'"),
     ],
 )
 def test_errors_of_the_command_line_give_2(arguments, word, stack, tmp_path, capsys):
-    np.save(tmp_path / "plain.npy", np.zeros((5, 6)))
-    places = {"stack": stack, "folder": tmp_path, "npy": tmp_path / "plain.npy"}
+    imsave(np.zeros((5, 6)), tmp_path / "plain.nrrd")
+    places = {"stack": stack, "folder": tmp_path, "nrrd": tmp_path / "plain.nrrd"}
     assert word in fails(capsys, 2, *[a.format(**places) for a in arguments])
     assert not (tmp_path / "a.npz").exists()
 

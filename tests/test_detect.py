@@ -129,8 +129,8 @@ def test_unknown_bytes_say_what_was_met_and_what_there_is(tmp_path, content, met
         imload(path)
     message = str(caught.value)
     assert str(path) in message
-    for name, fmt in formats().items():
-        assert f"{name} ({fmt.title})" in message
+    for name in formats():
+        assert f" {name}," in message or f" {name}." in message
     assert "pip install 'intake_img[all]'" in message
 
 
@@ -152,8 +152,9 @@ def test_a_name_without_the_bytes_is_an_error_of_that_format(tmp_path, name):
 
 
 def test_scene_after_an_at(data, tmp_path, array):
+    imsave(np.zeros((3, 4)), tmp_path / "a.nrrd")
     with pytest.raises(TypeError, match="no option 'scene'"):
-        autodetect(f"{array}@0")
+        autodetect(f"{tmp_path}/a.nrrd@0")
     strange = array.rename(tmp_path / "b@0")
     assert autodetect(strange).uri == str(strange)
     path = next(p for p in sorted((data / "czi").glob("*.czi")) if p.stat().st_size < 2**22)
@@ -164,7 +165,7 @@ def test_scene_after_an_at(data, tmp_path, array):
 
 
 def test_unknown_options_are_refused_with_the_known_ones(array):
-    with pytest.raises(TypeError, match=r"the driver 'npy' \(NumPy .npy/.npz\) has no option 'level'; it has chunks"):
+    with pytest.raises(TypeError, match=r"the driver 'npy' .* has no option 'level'; it has scene, chunks"):
         autodetect(array, level=1)
 
 

@@ -142,6 +142,24 @@ def test_on_a_server(tmp_path):
     fs.rm("/emd", recursive=True)
 
 
+def test_prismatic_names_the_array_by_what_it_is(tmp_path):
+    values = np.arange(4 * 3 * 5, dtype="f4").reshape(4, 3, 5)
+    with h5py.File(tmp_path / "a.emd", "w") as f:
+        f.create_group("4DSTEM_simulation").attrs.update(emd_group_type=2, version_major=0, version_minor=5)
+        group = f.create_group("4DSTEM_simulation/data/realslices/virtual_detector_depth0000")
+        group.attrs["emd_group_type"] = 1
+        group["realslice"] = values
+        dims = (("R_x", "[n_m]", 0.25), ("R_y", "[n_m]", 0.5), ("bin_outer_angle", "[mrad]", 2.0))
+        for k, (name, unit, step) in enumerate(dims):
+            group[f"dim{k + 1}"] = step * np.arange(values.shape[k])
+            group[f"dim{k + 1}"].attrs.update(name=np.bytes_(name), units=np.bytes_(unit))
+    ds = imload(tmp_path / "a.emd")
+    assert (ds.attrs["driver"], ds.img.channels) == ("emd", None)
+    assert ds.img.spacing == {"x": 0.25, "y": 0.5, "bin_outer_angle": 2.0}
+    assert ds.img.units == {"x": "nm", "y": "nm", "bin_outer_angle": "mrad"}
+    np.testing.assert_array_equal(ds["image"].transpose("x", "y", "bin_outer_angle"), values)
+
+
 def test_files_without_images(tmp_path):
     with h5py.File(tmp_path / "a.emd", "w") as f:
         f["Version"], f["Data/Spectrum/a/Data"] = 1, np.zeros((4096, 1))

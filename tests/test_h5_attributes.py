@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from intake_img.formats.h5.tree import attribute, attribute_names, attributes_of, hard_links, names_in
+from intake_img.formats.h5.tree import attribute, attribute_names, attributes_of, hard_links, names_in, text_of
 
 h5py = pytest.importorskip("h5py")
 
@@ -78,3 +78,18 @@ def test_a_file_has_the_order_of_its_root(tmp_path):
             f.create_group(name)
     with h5py.File(tmp_path / "b.h5") as f:
         assert names_in(f) == list(f) == ["z", "a"]
+
+
+@pytest.mark.parametrize("charset", ["CSET_ASCII", "CSET_UTF8"])
+def test_a_text_ends_at_its_zero(tmp_path, charset):
+    """Programs in C write buffers whose rest is whatever was in the memory."""
+    kind = h5py.h5t.C_S1.copy()
+    kind.set_size(16)
+    kind.set_cset(getattr(h5py.h5t, charset))
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        for name, content in (("one", b"R_x\0\x7f\xffrest of it"), ("full", b"sixteen letters!")):
+            h5py.h5a.create(f.id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR)).write(
+                np.array(content, "S16"), kind
+            )
+        assert (text_of(attribute(f, "one")), text_of(attribute(f, "full"))) == ("R_x", "sixteen letters!")
+        assert attributes_of(f) == {"one": "R_x", "full": "sixteen letters!"}

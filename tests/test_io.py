@@ -242,11 +242,12 @@ def test_metadata_only_reads_no_pixel(stack, monkeypatch):
     assert sizes
 
 
-def test_unknown_options_name_the_known_ones(stack):
+def test_unknown_options_name_the_known_ones(stack, tmp_path):
     with pytest.raises(TypeError, match=r"the driver 'npy' \(NumPy .*\) has no option 'colour'; it has .*chunks"):
         imload(stack, colour=3)
+    imsave(np.zeros((5, 6)), tmp_path / "a.nrrd")
     with pytest.raises(TypeError, match="no option 'scene'"):
-        imload(stack, scene=1)
+        imload(tmp_path / "a.nrrd", scene=1)
 
 
 def test_scenes_that_are_not_there(tmp_path):

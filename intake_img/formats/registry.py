@@ -56,6 +56,7 @@ _FOREIGN = (
     (b"<?xml", "an XML text"),
     (b"<html", "an HTML page"),
     (b"<!DOCTYPE", "an HTML page"),
+    (b"WKW", "part of a WEBKNOSSOS data set: open its folder"),
 )
 
 

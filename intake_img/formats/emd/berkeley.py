@@ -1,6 +1,7 @@
 """EMD files of Berkeley: groups with an array and the positions along its axes.
 
-Format: https://emdatasets.com/format (0.2), and py4DSTEM's EMD 1.0.
+Format: https://emdatasets.com/format (0.2), py4DSTEM's EMD 1.0, and that of py4DSTEM before it, which Prismatic writes
+and which names the array by what it is.
 """
 
 from __future__ import annotations
@@ -18,16 +19,23 @@ from intake_img.formats.h5.file import h5py_module
 from intake_img.formats.h5.tree import attribute, group_at, hard_links, text_of
 from intake_img.model.axes import default_axes
 
-__all__ = ["facts_of", "images_of"]
+__all__ = ["array_name", "facts_of", "images_of"]
 
 _DEEP = 12  # groups within each other
+_REAL_SPACE = {"R_x": "x", "R_y": "y"}  # beside Q_x and Q_y
+_ARRAYS = (b"data", b"realslice", b"datacube", b"diffractionslice")
 
 
 def images_of(f: Any) -> dict[str, str]:
     """Return the paths of the arrays, by the path of their group."""
     marked = _marked(f)
     found = _groups(f, "", 0) if marked is None else [path for path in marked if _is_array(group_at(f, path))]
-    return {path: f"{path}/data" for path in found}
+    return {path: f"{path}/{array_name(group_at(f, path))}" for path in found}
+
+
+def array_name(group: Any) -> str:
+    """Return the name of the array in a group."""
+    return next((name for name in _ARRAYS if name in group.id), _ARRAYS[0]).decode()
 
 
 def _marked(f: Any) -> list[str] | None:
@@ -62,7 +70,7 @@ def _is_array(group: Any) -> bool:
     """Whether a group says that it is an array, or image data, and has one of at least two axes."""
     kind = attribute(group, "emd_group_type")
     known = text_of(kind) in ("array", "1") or (not isinstance(kind, (str, bytes)) and np.size(kind) == 1 and kind == 1)
-    data = _inner(group, "data") if known else None
+    data = _inner(group, array_name(group)) if known else None
     return len(getattr(data, "shape", None) or ()) > 1 and dtype_of(data) is not None
 
 
@@ -75,7 +83,7 @@ def _inner(group: Any, name: str) -> Any:
 
 def facts_of(group: Any) -> AxisFacts:
     """Return the axes of the array in a group: ``dim1``, ``dim2``, ... (1.0: ``dim0``, ...), the first axis first."""
-    shape = _inner(group, "data").shape
+    shape = _inner(group, array_name(group)).shape
     first = 0 if b"dim0" in group.id else 1
     dims = [_Dimension.of(_inner(group, f"dim{k + first}")) for k in range(len(shape))]
     facts = AxisFacts(letters_of([dim.name for dim in dims]) or default_axes(len(shape)))
@@ -100,7 +108,8 @@ class _Dimension:
         if stored is None:
             return cls(None)
         name, unit = (text_of(attribute(stored, known)) for known in ("name", "units"))
-        return cls(stored, "energy" if name == "E" and _unit(unit) == "eV" else name, _unit(unit))
+        name = "energy" if name == "E" and _unit(unit) == "eV" else _REAL_SPACE.get(name, name)
+        return cls(stored, name, _unit(unit))
 
 
 def _values(stored: Any, n: int) -> np.ndarray:

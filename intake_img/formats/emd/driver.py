@@ -26,6 +26,7 @@ __all__ = ["Emd", "EmdSource"]
 
 _KINDS = (frozenset({"Version", "Data"}), frozenset({"version_major", "version_minor"}), frozenset({"emd_group_type"}))
 _FURTHER = ("Application", "microscope", "emd_group_type")  # what each has too, if the name does not tell
+_TOP = ("4DSTEM_simulation", "4DSTEM_experiment")  # the group of Prismatic and of early py4DSTEM
 
 
 class _EmdHandle(H5Handle):
@@ -63,7 +64,7 @@ def _described(f: Any, path: str) -> tuple[AxisFacts, dict[str, Any]]:
 
 
 class Emd(Format):
-    """Images of an EMD file, of Velox (Thermo Fisher) or Berkeley (versions 0.2 and 1.0).
+    """Images of an EMD file, of Velox (Thermo Fisher), Berkeley (versions 0.2 and 1.0) or Prismatic.
 
     Each image, or array, is a scene. Of Velox axes are ``t y x`` (frames, in seconds), a scene is called by its display
     or detector, lengths are in nm and those of Fourier transforms in 1/nm. Of Berkeley the file names the axes.
@@ -80,7 +81,7 @@ class Emd(Format):
     def claims(self, probe: Probe) -> int:
         named = probe.name.lower().endswith(self.extensions)
         marks = _KINDS if named else [kind | {further} for kind, further in zip(_KINDS, _FURTHER, strict=True)]
-        return max(claim(probe, kind, self.extensions) for kind in marks)
+        return max(claim(probe, frozenset(kind), self.extensions) for kind in [*marks, *({top} for top in _TOP)])
 
     def open(self, file: File, options: NoOptions) -> Handle:
         return _EmdHandle(file)

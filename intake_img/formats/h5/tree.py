@@ -260,8 +260,17 @@ def _value(h5py: Any, at: Any, name: str | bytes, found: Any, stored: Any) -> An
     if text and stored.is_variable_str():
         return _texts(found, shape, stored.get_cset())
     value = np.zeros(shape, f"S{stored.get_size()}" if text else stored.dtype)
-    found.read(value, stored if text else None)
+    found.read(value, _padded(h5t, stored) if text else None)
     return value if shape else value[()]
+
+
+def _padded(h5t: Any, stored: Any) -> Any:
+    """The type of texts of one length, with zeros behind the end of a text, where the file may hold anything."""
+    if stored.get_strpad() != h5t.STR_NULLTERM:
+        return stored
+    kind = stored.copy()
+    kind.set_strpad(h5t.STR_NULLPAD)
+    return kind
 
 
 def _by_h5py(h5py: Any, at: Any, name: str | bytes, stored: Any) -> Any:
