@@ -397,9 +397,9 @@ def test_a_location_is_parsed_once_and_its_driver_found_once(tmp_path, monkeypat
     count(File, "parse", lambda uri, *_: not isinstance(uri, File))
     count(File, "is_folder")
     count(detect, "find_format")
-    count(FileReader, "opened")
+    count(FileReader, "opened_now")
     for open_it in (imload, lambda uri: ImgSource(uri).to_dask()):
         counts.clear()
         with open_it(place) as ds:
             ds.load()
-        assert counts == {"parse": 1, "is_folder": 1, "find_format": 1, "opened": 1}
+        assert counts == {"parse": 1, "is_folder": 1, "find_format": 1, "opened_now": 1}
