@@ -76,7 +76,7 @@ class SimilarFiles:
         if (model := self._models.get(_kind(file))) is None:
             return None
         with contextlib.suppress(Exception):  # what is wrong is for the parser to say
-            if (other := model[0].twin(file)) is not None:
+            if (other := model[0].reuse_for(file)) is not None:
                 other.close()
                 self._missed.pop(_kind(file), None)
                 return model[1]
@@ -88,7 +88,9 @@ class SimilarFiles:
         kind = _kind(file)
         if not file.local or self._missed.get(kind, 0) >= _MISSES:
             self._models.pop(kind, None)
-        elif type(handle).twin is Handle.twin or (alike := handle.twin(file)) is None:  # it is compared later
+        elif (
+            type(handle).reuse_for is Handle.reuse_for or (alike := handle.reuse_for(file)) is None
+        ):  # it is compared later
             self._missed[kind] = _MISSES
         else:
             alike.close()

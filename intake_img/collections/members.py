@@ -95,9 +95,9 @@ class Files:
             if leaf is None:
                 return None
             with leaf.lease() as handle:
-                if type(handle).twin is Handle.twin:
+                if type(handle).reuse_for is Handle.reuse_for:
                     return None
-                alike = handle.twin(leaf.file)  # read the compared metadata now
+                alike = handle.reuse_for(leaf.file)  # read the compared metadata now
                 if alike is None:
                     return None
                 alike.close()
@@ -185,7 +185,7 @@ class Files:
         if self._model is None or not self.named_alike(path):
             return False
         with contextlib.suppress(Exception):  # the parser reports damage
-            if (other := self._model[1].twin(self.file(path))) is not None:
+            if (other := self._model[1].reuse_for(self.file(path))) is not None:
                 other.close()
                 return True
         return False
@@ -199,7 +199,7 @@ class Files:
             reader, handle = self._model
             file = self.file(path)
             with translated_errors(self.format, file):
-                other = handle.twin(file)
+                other = handle.reuse_for(file)
                 if other is not None:
                     with contextlib.closing(other):
                         _bound(reader, other).read_into(region, out)

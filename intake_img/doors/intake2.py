@@ -64,11 +64,11 @@ def _made() -> Mapping[str, type[FileData]]:
     known = [c for c in vars(datatypes).values() if _is_file(c) and c.__module__ == datatypes.__name__]
     made, taken = {}, set()
     for name, format in formats().items():
-        twins = {e: [c for c in known if _names(c, e)] for e in format.extensions if e not in taken}
+        by_extension = {e: [c for c in known if _names(c, e)] for e in format.extensions if e not in taken}
         bytes_of = {m: [c for c in known if _tells(c, *m)] for m in format.magic}
-        ImgReader.implements.update(*twins.values(), *bytes_of.values())
-        taken |= set(twins)
-        endings = [e for e, found in twins.items() if not found]
+        ImgReader.implements.update(*by_extension.values(), *bytes_of.values())
+        taken |= set(by_extension)
+        endings = [e for e, found in by_extension.items() if not found]
         magic = {m for m, found in bytes_of.items() if not found and len(m[1]) >= _SURE}
         if endings or magic:
             bases = {c for found in bytes_of.values() for c in found}

@@ -231,7 +231,7 @@ class Handle:
         Called before an image is described with a handle that may have been opened earlier.
         """
 
-    def twin(self, file: File) -> Handle | None:
+    def reuse_for(self, file: File) -> Handle | None:
         """Return a handle of another file whose bytes are identical except for the pixels; None for other files.
 
         With this, only the first of many files with the same layout is parsed. A format that cannot compare quickly

@@ -113,10 +113,10 @@ def _channels(metadata: ET.Element) -> tuple[list[str | None], list[str | None]]
     colors: list[str | None] = []
     for k in range(max(len(own), len(shown) if not own else 0)):
         channel = own[k] if own else None
-        twin = by_id.get(channel.get("Id")) if channel is not None else None
-        if twin is None and k < len(shown) and len(shown) == max(len(own), len(shown)):
-            twin = shown[k]
-        both = [c for c in (channel, twin) if c is not None]
+        display = by_id.get(channel.get("Id")) if channel is not None else None
+        if display is None and k < len(shown) and len(shown) == max(len(own), len(shown)):
+            display = shown[k]
+        both = [c for c in (channel, display) if c is not None]
         names.append(next((name for c in both if (name := (c.get("Name") or "").strip())), None))
         colors.append(next((f"#{m[1].upper()}" for c in both if (m := _ARGB.match(c.findtext("Color") or ""))), None))
     if any(names):  # one that is named by its identifier alone, beside others with names

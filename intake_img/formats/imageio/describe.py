@@ -89,8 +89,8 @@ class PictureHandle(Handle):
         )
         return image.restored(facts.record)
 
-    def twin(self, file: File) -> PictureHandle | None:
-        found = self.picture.twin(file) if isinstance(self.picture, Frames) else None
+    def reuse_for(self, file: File) -> PictureHandle | None:
+        found = self.picture.reuse_for(file) if isinstance(self.picture, Frames) else None
         return None if found is None else PictureHandle(found)
 
     def close(self) -> None:

@@ -170,7 +170,7 @@ class Frames:
             found = _containers.around_pixels(view)
         return found if sum(map(len, found)) <= _HEAD else None
 
-    def twin(self, file: File) -> Frames | None:
+    def reuse_for(self, file: File) -> Frames | None:
         """Return an open PNG that differs in its pixels alone; None if it is none."""
         if (mine := self.frame_of_file) is None:
             return None

@@ -1,6 +1,6 @@
 """An open TIFF file: its images, each with its levels and facts, and a reader of bytes.
 
-Files that are laid out alike, such as the members of a sequence, share one index: see `TiffHandle.twin`. The index is
+Files that are laid out alike, such as the members of a sequence, share one index: see `TiffHandle.reuse_for`. The index is
 made by `intake_img.formats.tif.parser`.
 """
 
@@ -122,7 +122,7 @@ class TiffHandle(Handle):
         same = np.array_equal(found[0], layout.offsets[0]) and np.array_equal(found[1], layout.counts[0])  # type: ignore[index]
         return head if same else None
 
-    def twin(self, file: File) -> Self | None:
+    def reuse_for(self, file: File) -> Self | None:
         """Return a handle of another file whose structure, apart from where its compressed pixels lie, is the same."""
         if self.frame is None:
             return None
@@ -135,9 +135,9 @@ class TiffHandle(Handle):
                 same = source.size == self.source.size and self._same(source, source.ranges(offsets, counts), content)
                 scenes = self.scenes if same else None
             if scenes is not None:
-                twin = type(self)(source, scenes, self.tables)
-                twin.rgb, twin.scaled = self.rgb, self.scaled
-                return twin
+                other = type(self)(source, scenes, self.tables)
+                other.rgb, other.scaled = self.rgb, self.scaled
+                return other
         except BaseException:
             source.close()
             raise
