@@ -1,7 +1,7 @@
 """An open TIFF file: its images, each with its levels and facts, and a reader of bytes.
 
-Files that are laid out alike, such as the members of a sequence, share one index: see `TiffHandle.reuse_for`. The index is
-made by `intake_img.formats.tif.parser`.
+Files that are laid out alike, such as the members of a sequence, share one index: see `TiffHandle.reuse_for`. The index
+is made by `intake_img.formats.tif.parser`.
 """
 
 from __future__ import annotations
