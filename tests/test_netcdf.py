@@ -80,6 +80,12 @@ def test_all_kinds_are_what_netcdf4_reads(tmp_path, kind):
         ("f8", {"missing_value": 3.0}),
         ("f4", {"scale_factor": np.float32(2)}),
         ("i2", {"scale_factor": "no number"}),
+        ("i1", {"_Unsigned": "true"}),
+        ("i1", {"_Unsigned": "true", "_FillValue": np.int8(-3)}),
+        ("i2", {"_Unsigned": "true", "scale_factor": 0.5, "add_offset": -1.0, "_FillValue": np.int16(-1)}),
+        ("i2", {"_Unsigned": "false"}),
+        ("u1", {"_Unsigned": "false"}),
+        ("i2", {"missing_value": np.int16(5)}),
     ],
 )
 def test_packed_values_are_those_of_xarray(tmp_path, kind, dtype, attributes):
@@ -100,6 +106,41 @@ def test_packed_values_are_those_of_xarray(tmp_path, kind, dtype, attributes):
     with xr.open_dataset(tmp_path / "a.nc", engine="netcdf4") as expected:
         np.testing.assert_allclose(found.values, expected["v"].values, rtol=1e-6)
         assert found.dtype.kind == expected["v"].dtype.kind
+
+
+@pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
+@pytest.mark.parametrize("attributes", [{}, {"scale_factor": 0.5, "add_offset": -3.0}, {"_Unsigned": "true"}])
+def test_packed_coordinates_are_those_of_xarray(tmp_path, kind, attributes):
+    with netCDF4.Dataset(tmp_path / "a.nc", "w", format=kind) as f:
+        for name, n in (("y", 3), ("x", 4)):
+            f.createDimension(name, n)
+            made = f.createVariable(name, "i1", (name,))
+            made.set_auto_maskandscale(False)
+            made.setncatts({"units": "mm", **attributes})
+            made[:] = 2 * np.arange(n) - 100
+        f.createVariable("v", "i2", ("y", "x"))[:] = np.arange(12).reshape(3, 4)
+    found = imload(tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc", engine="netcdf4") as expected:
+        for axis in "yx":
+            np.testing.assert_allclose(found[axis], expected[axis])
+    assert found.img.spacing == dict.fromkeys("yx", 2 * attributes.get("scale_factor", 1.0))
+
+
+@pytest.mark.filterwarnings("ignore:.*multiple fill values:xarray.SerializationWarning")
+@pytest.mark.parametrize("dtype", ["i2", "i4", "f4"])
+@pytest.mark.parametrize("packing", [{}, {"scale_factor": 0.5, "add_offset": 1.0}])
+def test_two_fill_values_are_both_missing(tmp_path, dtype, packing):
+    with netCDF4.Dataset(tmp_path / "a.nc", "w") as f:
+        for name, n in (("y", 3), ("x", 4)):
+            f.createDimension(name, n)
+        made = f.createVariable("v", dtype, ("y", "x"), fill_value=2)
+        made.set_auto_maskandscale(False)
+        made.setncatts({"missing_value": np.dtype(dtype).type(7), **packing})
+        made[:] = np.arange(12).reshape(3, 4)
+    found = imload(tmp_path / "a.nc")["image"]
+    assert int(np.isnan(found).sum()) == 2
+    with xr.open_dataset(tmp_path / "a.nc", engine="netcdf4") as expected:
+        np.testing.assert_allclose(found.values, expected["v"].values)
 
 
 def test_classic_files_that_were_never_finished(tmp_path):

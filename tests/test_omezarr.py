@@ -260,6 +260,15 @@ def test_what_xarray_wrote(tmp_path, zarr_format, consolidated):
     np.testing.assert_array_equal(back.packed[1:, 2:].values, ds.packed[1:, 2:])
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("encoding", [{"dtype": "i2"}, {"dtype": "f4"}, {"dtype": "i2", "scale_factor": 0.5}])
+def test_missing_values_that_xarray_wrote(tmp_path, zarr_format, encoding):
+    ds = xr.Dataset({"image": (("y", "x"), np.array([[0.5, 1, np.nan, 2]] * 3) * 2)})
+    encoding = {"image": {"missing_value": -9, **encoding}}
+    ds.to_zarr(tmp_path / "a.zarr", zarr_format=zarr_format, consolidated=False, encoding=encoding)
+    np.testing.assert_array_equal(imload(tmp_path / "a.zarr")["image"], ds["image"])
+
+
 @pytest.mark.parametrize(
     ("text", "missing"), [("AAAAAAAA+H8=", np.nan), ("AAAAAAAA8L8=", -1.0), ("no base64", 0.0), ("AAAA", 0.0)]
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_img.formats.h5.tree import attribute, text_of
+from intake_img.formats.h5.tree import attribute, attributes_of, text_of
 from intake_img.model.image import Coordinate
 from intake_img.model.units import canonical, known_spacing
 
@@ -99,18 +99,24 @@ def letters_of(names: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(found) if all(found) and len(set(found)) == len(found) else None
 
 
-def scales_of(dataset: Any) -> list[tuple[str, Mapping[str, Any]]]:
+def scales_of(dataset: Any, names: Sequence[str] = ()) -> list[tuple[str, Mapping[str, Any]]]:
     """Return, for each axis of a dataset, the name of the dimension and its scale, if there is one.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+    names : sequence of str
+        Further attributes of the scales.
 
     Returns
     -------
     list of (str, dict)
-        The name may be empty; the dict contains ``values`` and ``unit``, or nothing.
+        The name may be empty; the dict contains ``values``, ``unit`` and ``attributes``, or nothing.
     """
-    return [_scale(dataset, k) for k in range(len(dataset.shape))]
+    return [_scale(dataset, k, names) for k in range(len(dataset.shape))]
 
 
-def _scale(dataset: Any, axis: int) -> tuple[str, Mapping[str, Any]]:
+def _scale(dataset: Any, axis: int, names: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
     try:
         dimension = dataset.dims[axis]
         label, scale = dimension.label, dimension[0] if len(dimension) else None
@@ -122,6 +128,7 @@ def _scale(dataset: Any, axis: int) -> tuple[str, Mapping[str, Any]]:
         name = name.rpartition("/")[2]
         if scale.shape != (dataset.shape[axis],) or scale.size > _SCALE or scale.dtype.kind not in "iufSO":
             return name, {}
-        return name, {"values": scale[()], "unit": text_of(attribute(scale, "units"))}
+        unit, attributes = text_of(attribute(scale, "units")), attributes_of(scale, names) if names else {}
+        return name, {"values": scale[()], "unit": unit, "attributes": attributes}
     except (KeyError, OSError, RuntimeError, TypeError, ValueError):  # of damaged files
         return "", {}

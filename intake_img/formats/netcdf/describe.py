@@ -15,7 +15,10 @@ from intake_img.model.image import Image
 from intake_img.model.pixels import Pixels
 from intake_img.model.units import canonical
 
-__all__ = ["Described", "image_of"]
+__all__ = ["PACKING", "Described", "image_of", "positions_of"]
+
+PACKING = ("scale_factor", "add_offset", "_Unsigned")
+"""Attributes that say how stored numbers become values."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,46 @@ def image_of(pixels: Pixels, described: Described, scaled: bool, header: Mapping
     return Image.single(pixels, facts.axes, variable_attrs=kept, header={**header, "attributes": attrs}, **facts.facts)
 
 
+def positions_of(values: np.ndarray, attrs: Mapping[str, Any]) -> np.ndarray:
+    """Return the positions that the stored numbers of a coordinate mean, by `PACKING`."""
+    if values.dtype.kind not in "iuf":
+        return values
+    values = values.astype(_meant(values.dtype, attrs), copy=False)
+    slope, offset = _line(attrs)
+    return values if (slope, offset) == (1.0, 0.0) else slope * values.astype(np.float64) + offset
+
+
 def _unpacked(pixels: Pixels, attrs: Mapping[str, Any]) -> Pixels:
-    """The values: ``scale_factor * number + add_offset``, NaN where the number is the fill value."""
+    """The values: ``scale_factor * number + add_offset``, NaN where the number is a fill value."""
     if attrs.get("dtype") == "bool" and pixels.dtype == np.int8:  # so xarray says it
         return pixels.astype(bool)
-    slope, offset = _number(attrs.get("scale_factor"), 1.0), _number(attrs.get("add_offset"), 0.0)
-    missing = _number(attrs.get("_FillValue", attrs.get("missing_value")), math.nan)
-    fits = _fits(missing, pixels.dtype)
-    if pixels.dtype.kind == "c" or (slope, offset, fits) == (1.0, 0.0, False):
+    stored, meant = pixels.dtype, _meant(pixels.dtype, attrs)
+    pixels, (slope, offset) = pixels.astype(meant), _line(attrs)
+    every = [_number(attrs.get(name), math.nan) for name in ("_FillValue", "missing_value")]
+    missing = list(dict.fromkeys(_as_stored(n, meant) for n in every if _fits(n, stored) or _fits(n, meant)))
+    if meant.kind == "c" or ((slope, offset) == (1.0, 0.0) and not missing):
         return pixels
-    small = pixels.dtype in (np.float32, np.float16) or (pixels.dtype.itemsize <= 2 and (slope, offset) == (1.0, 0.0))
-    known = (int(missing) if pixels.dtype.kind in "iu" else missing) if fits else None
-    return pixels.scaled(slope, offset, np.float32 if small else np.float64, missing=known)
+    small = meant in (np.float32, np.float16) or (meant.itemsize <= 2 and (slope, offset) == (1.0, 0.0))
+    dtype = np.float32 if small else np.float64
+    for number in missing[1:]:  # the values are floats from then on, which represent the other one exactly
+        pixels = pixels.scaled(1.0, 0.0, dtype, missing=number)
+    return pixels.scaled(slope, offset, dtype, missing=missing[0] if missing else None)
+
+
+def _meant(dtype: np.dtype, attrs: Mapping[str, Any]) -> np.dtype:
+    """The type of the numbers: classic files have no unsigned ones, and say by ``_Unsigned`` that some are meant."""
+    unsigned = str(attrs.get("_Unsigned")).lower()
+    kind = {("true", "i"): "u", ("false", "u"): "i"}.get((unsigned, dtype.kind), dtype.kind)
+    return np.dtype(f"{dtype.byteorder.replace('|', '=')}{kind}{dtype.itemsize}") if dtype.kind in "iu" else dtype
+
+
+def _as_stored(number: float, meant: np.dtype) -> float:
+    """The number as one of a type, of which it may be the bits."""
+    return int(np.array([int(number)]).astype(meant)[0]) if meant.kind in "iu" else number
+
+
+def _line(attrs: Mapping[str, Any]) -> tuple[float, float]:
+    return _number(attrs.get("scale_factor"), 1.0), _number(attrs.get("add_offset"), 0.0)
 
 
 def _fits(value: float, dtype: np.dtype) -> bool:

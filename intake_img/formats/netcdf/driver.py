@@ -18,7 +18,7 @@ from intake_img.formats.h5.handle import H5Handle
 from intake_img.formats.h5.sniff import claim
 from intake_img.formats.h5.tree import attributes_of, image_paths
 from intake_img.formats.netcdf.classic import read_header
-from intake_img.formats.netcdf.describe import Described, image_of
+from intake_img.formats.netcdf.describe import PACKING, Described, image_of, positions_of
 from intake_img.formats.netcdf.sample import write_sample
 from intake_img.formats.options import ScaledOption
 from intake_img.formats.probe import Probe
@@ -59,8 +59,12 @@ class _Netcdf4Handle(H5Handle):
 
 
 def _described(dataset: Any) -> Described:
-    scales = scales_of(dataset)
-    positions = {k: (scale["values"], scale["unit"]) for k, (_, scale) in enumerate(scales) if scale}
+    scales = scales_of(dataset, PACKING)
+    positions = {
+        k: (positions_of(scale["values"], scale["attributes"]), scale["unit"])
+        for k, (_, scale) in enumerate(scales)
+        if scale
+    }
     return Described(tuple(name for name, _ in scales), attributes_of(dataset), positions)
 
 
@@ -97,7 +101,7 @@ class _ClassicHandle(Handle):
             return None
         values = np.empty(variable.shape, variable.dtype.newbyteorder("="))
         variable.array(self.source).read_into((slice(0, variable.shape[0]),), values)
-        return values, str(variable.attributes.get("units", ""))
+        return positions_of(values, variable.attributes), str(variable.attributes.get("units", ""))
 
     def close(self) -> None:
         self.source.close()

@@ -51,7 +51,7 @@ def coordinate_names(attributes: Mapping[str, Any], arrays: Mapping[str, Any]) -
 def is_packed(array: Any) -> bool:
     """True for arrays whose numbers stand for others, by the CF conventions that xarray writes."""
     attrs = array.attrs
-    masked = "_FillValue" in attrs and array.dtype.kind in "iu"
+    masked = ("_FillValue" in attrs and array.dtype.kind in "iu") or "missing_value" in attrs
     unpacked = any(k in attrs for k in PACKED) or attrs.get("dtype") == "bool" or " since " in str(attrs.get("units"))
     return masked or unpacked
 
