@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from intake_img.collections.computed_once import computed_now, computed_once
 from intake_img.collections.file_names import split_extension
-from intake_img.collections.left_out import warn_of_loss
+from intake_img.collections.metadata_loss import warn_of_loss
 from intake_img.collections.partition import make_plan, write_members
 from intake_img.collections.resumption import holds
 from intake_img.collections.sequence import SequenceSource

@@ -270,7 +270,7 @@ def test_locks_of_the_process_are_free_in_a_forked_child():
     """A lock that another thread holds at the time of a fork would stay locked in the child."""
     allowed = {"intake_img.storage.positioned", "intake_img.model.helpers"}  # renew their own
     found = {m for m, tree in those_with(r"threading\.R?Lock\(\)") if any(lasting_locks(tree))}
-    assert found == allowed, "write ProcessLock() of storage.turns"
+    assert found == allowed, "write ProcessLock() of storage.locks"
 
 
 def lasting_locks(tree: ast.Module) -> Iterator[ast.Assign | ast.AnnAssign]:

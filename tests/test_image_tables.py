@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from thoroughness import examples
 
 from intake_img import imsave, open_catalog, open_table, scan, write_catalog, write_table
-from intake_img.catalog import ImageTable, arrow_rows, seldom, spoken, validate
-from intake_img.catalog.seldom import holding, holding_in_any_case
+from intake_img.catalog import ImageTable, arrow_rows, rare_words, validate, word_search
+from intake_img.catalog.rare_words import containing, containing_in_any_case
 from intake_img.errors import CatalogError
 
 
@@ -424,8 +424,8 @@ def test_words_in_all_texts_at_once(texts, word, data):
     start = data.draw(st.integers(0, len(texts) - 1))
     column = pa.array([*texts, *["b"] * 200], pa.string())[start:]
     expected = [bool(t) and word in t for t in column.to_pylist()]
-    with mock.patch.object(seldom, "_SPARSE", data.draw(st.sampled_from([1, 10**9]))):
-        found = holding(column, word)
+    with mock.patch.object(rare_words, "_SPARSE", data.draw(st.sampled_from([1, 10**9]))):
+        found = containing(column, word)
     if found is None:
         assert not word or "".join(t or "" for t in column.to_pylist()).count(word) > len(column) // 20
     else:
@@ -435,12 +435,12 @@ def test_words_in_all_texts_at_once(texts, word, data):
 def test_a_word_across_two_texts_is_in_neither():
     pa = pytest.importorskip("pyarrow")
     column = pa.array(["xa", "aab", "a", "a", None, *[""] * 100])
-    assert np.flatnonzero(holding(column, "aa")).tolist() == [1]
+    assert np.flatnonzero(containing(column, "aa")).tolist() == [1]
 
 
 def test_letters_that_have_ascii_in_lower_case():
     letters = map(chr, range(128, sys.maxunicode + 1))
-    assert "".join(c for c in letters if any(x.isascii() for x in c.casefold())) == seldom.FOLDED
+    assert "".join(c for c in letters if any(x.isascii() for x in c.casefold())) == rare_words.FOLDED
 
 
 @given(
@@ -455,10 +455,10 @@ def test_words_in_any_case(texts, word, further, data):
     pa = pytest.importorskip("pyarrow")
     start = data.draw(st.integers(0, len(texts) - 1))
     column = pa.array([*texts, *[further] * 100], pa.string())[start:]
-    with mock.patch.object(seldom, "_SPARSE", data.draw(st.sampled_from([1, 10**9]))):
-        found = holding_in_any_case(column, word)
+    with mock.patch.object(rare_words, "_SPARSE", data.draw(st.sampled_from([1, 10**9]))):
+        found = containing_in_any_case(column, word)
     said = "".join(t or "" for t in column.to_pylist())
-    assert (found is None) == (bool(set(said) & set(seldom.FOLDED)) or not (word.isascii() or said.isascii()))
+    assert (found is None) == (bool(set(said) & set(rare_words.FOLDED)) or not (word.isascii() or said.isascii()))
     if found is not None:
         assert found.tolist() == [bool(t) and word in t.casefold() for t in column.to_pylist()]
 
@@ -547,7 +547,7 @@ def test_texts_are_not_read_for_words_in_ascii(tmp_path, note, monkeypatch):
         return original(self, group, columns, *options)
 
     monkeypatch.setattr(pa.parquet.ParquetFile, "read_row_group", read_row_group)
-    monkeypatch.setattr(spoken, "_MOST", 0)  # not one by one
+    monkeypatch.setattr(word_search, "_MOST", 0)  # not one by one
     assert list(table.search(text="b7 A7", driver="npy")) == ["a7", *(f"a{k}" for k in range(70, 80))]
     assert ("text" in read) == (note == "Fu\u00df")
     whole = pa.parquet.read_table(tmp_path / "a.parquet").to_pylist()  # others read it as before

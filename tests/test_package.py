@@ -179,7 +179,7 @@ def test_importing_the_package_adds_a_handful_of_modules_to_xarray_and_intake():
     code = "import sys, xarray, intake; before = set(sys.modules); import intake_img; print(*set(sys.modules) - before)"
     doors = ("registration", "intake2", "notebooks")
     ours = {"intake_img", "intake_img.doors", *(f"intake_img.doors.{name}" for name in doors)}
-    ours |= {"intake_img.storage", "intake_img.storage.turns"}  # the lock of what the readers of Intake 2 remember
+    ours |= {"intake_img.storage", "intake_img.storage.locks"}  # the lock of what the readers of Intake 2 remember
     assert set(_python(code)) == ours
 
 

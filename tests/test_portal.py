@@ -240,7 +240,7 @@ def test_entries_are_opened_without_dask(tmp_path):
         "from intake_img.portal.settings import Settings\n"
         "app = make_app(Library([sys.argv[1]], Path(sys.argv[2])), Settings(cache=Path(sys.argv[2])))\n"
         "item, = app.site.library.items.values()\n"
-        "opened = app.site.holdings.get(item)\n"
+        "opened = app.site.open_entries.get(item)\n"
         "assert opened.store().documents and opened.facts\n"
         "assert opened.resolve('0/c/0/0')[0].encoded((slice(0, 8), slice(0, 9)))\n"
         "assert 'dask.array' not in sys.modules, 'it takes half a second'\n"

@@ -15,7 +15,7 @@ pytest.importorskip("httptools")
 
 from portal_server import Portal, lab_catalog, serving
 
-from intake_img.portal import holdings
+from intake_img.portal import open_entries
 from intake_img.portal.guard import Guard
 from intake_img.portal.server import protocol
 from intake_img.portal.settings import Settings
@@ -37,7 +37,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         await call(self, scope, receive, send)
 
     monkeypatch.setattr(Guard, "__call__", noted)
-    monkeypatch.setattr(holdings, "_LATELY", 1e9)  # on any machine
+    monkeypatch.setattr(open_entries, "_LATELY", 1e9)  # on any machine
     return paths
 
 

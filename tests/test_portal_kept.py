@@ -18,7 +18,7 @@ pytest.importorskip("starlette")
 from portal_calls import Calls, calling
 from portal_server import lab_catalog
 
-from intake_img.portal import holdings
+from intake_img.portal import open_entries
 from intake_img.portal.tokens import add_token
 from intake_img.portal.work import BusyError, GoneError, Workers
 
@@ -86,7 +86,7 @@ def test_a_kept_answer_ends_with_its_file(catalog: Path, tmp_path: Path, monkeyp
         async with calling([catalog], tmp_path) as calls:
             before = [await calls.get(CHUNK) for _ in range(2)][1]
             tifffile.imwrite(tmp_path / "a.tif", np.zeros((90, 70), "u2"))
-            monkeypatch.setattr(holdings, "_LATELY", -1.0)  # it is looked at anew
+            monkeypatch.setattr(open_entries, "_LATELY", -1.0)  # it is looked at anew
             after = await calls.get(CHUNK)
             assert after.status == 200
             assert after.headers["etag"] != before.headers["etag"]

@@ -170,7 +170,7 @@ def test_a_cluster_that_fails_is_an_error(cluster: Any) -> None:
 def test_the_command_asks_the_cluster_first(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: list[Any] = []
     monkeypatch.setattr(command, "_serve_one", lambda arguments, one, *_: settings.append(one))
-    monkeypatch.setattr("intake_img.portal.crew.end_cleanly", lambda: None)
+    monkeypatch.setattr("intake_img.portal.server_processes.end_cleanly", lambda: None)
     parser = argparse.ArgumentParser()
     command.add_command(parser.add_subparsers(), lambda commands, name, run, about: _added(commands, name, run))
     start = ["portal", str(_catalog(tmp_path)), "--port", "0", "--cache", str(tmp_path / "cache"), "--dask"]

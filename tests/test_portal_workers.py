@@ -20,7 +20,7 @@ import pytest
 import tifffile
 
 from intake_img.errors import IntakeImgError
-from intake_img.portal import crew
+from intake_img.portal import server_processes
 from intake_img.portal.metrics import Metrics
 
 pytest.importorskip("uvicorn")
@@ -118,8 +118,8 @@ def test_a_process_that_fails_at_its_start_is_not_begun_for_ever(monkeypatch: py
             count.append(1)
             post.process, post._begun = ended, time.monotonic()
 
-        monkeypatch.setattr(crew._Post, "_begin", begin)
-        post = crew._Post(print, 0, None, ())  # type: ignore[arg-type]
+        monkeypatch.setattr(server_processes._Post, "_begin", begin)
+        post = server_processes._Post(print, 0, None, ())  # type: ignore[arg-type]
         for _ in range(begun - 1):
             post.keep_filled()
         with pytest.raises(IntakeImgError, match=f"with code {code}"):

@@ -17,7 +17,7 @@ import xarray as xr
 from intake_img.model.process_state import Overlapping, Silenced, quiet
 from intake_img.storage.cache import CACHE, MemoryCache, Shelf
 from intake_img.storage.handles import HandlePool
-from intake_img.storage.turns import ProcessLock, Turn, finally_call
+from intake_img.storage.locks import ProcessLock, SafeLock, finally_call
 
 SECONDS = 20
 
@@ -296,7 +296,7 @@ class Owner:
 def test_a_finalizer_waits_for_the_end_of_a_turn():
     owner, called = Owner(), []
     finally_call(owner, called.append, 1)
-    outer, inner = Turn(), Turn()
+    outer, inner = SafeLock(), SafeLock()
     with outer:
         with inner, outer:
             owner = None
@@ -322,7 +322,7 @@ def test_an_error_of_a_finalizer_is_not_raised_at_the_end_of_a_turn():
         raise OSError("no")
 
     finally_call(owner, fail)
-    with Turn():
+    with SafeLock():
         owner = None
         gc.collect()
     assert called == [1]

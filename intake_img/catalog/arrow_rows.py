@@ -14,9 +14,9 @@ import numpy as np
 
 from intake_img.catalog.cells import as_texts, cell, kind_of, plain
 from intake_img.catalog.columns import COLUMNS, REPEATED, Condition
-from intake_img.catalog.spoken import SINGULAR, has_word, saying
 from intake_img.catalog.table_batches import BATCH, in_batches
 from intake_img.catalog.trigrams import TRIGRAMS, Trigrams, groups_with, packed, trigrams_in, unpacked
+from intake_img.catalog.word_search import SINGULAR, has_word, rows_with
 from intake_img.errors import CatalogError, IntakeImgError
 from intake_img.model.machine import cpus
 from intake_img.model.packages import imported
@@ -38,19 +38,19 @@ def _pyarrow() -> Any:
 
 
 def write_parquet(
-    rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], path: str, spoken: Sequence[str]
+    rows: Iterable[Mapping[str, Any]], kinds: Mapping[str, type], path: str, searched: Sequence[str]
 ) -> None:
     """Write a Parquet file, with the trigrams of the columns of which the texts consist."""
     pa = _pyarrow()
     types = {str: pa.string(), float: pa.float64(), int: pa.int64()}
     schema = pa.schema([(name, types[kind]) for name, kind in kinds.items()])
-    codecs = {c: "lz4" if c in spoken else "zstd" for c in kinds}  # what searches read is decoded quickly
-    repeated = [c for c in kinds if c in REPEATED or (c in spoken and c not in SINGULAR)]
+    codecs = {c: "lz4" if c in searched else "zstd" for c in kinds}  # what searches read is decoded quickly
+    repeated = [c for c in kinds if c in REPEATED or (c in searched and c not in SINGULAR)]
     trigrams, sizes = [], []
     with pa.parquet.ParquetWriter(path, schema, compression=codecs, use_dictionary=repeated) as writer:
         for batch in in_batches(rows, 2 * BATCH):
             writer.write_table(pa.Table.from_pylist(batch, schema))
-            trigrams.append({c: trigrams_in(dict.fromkeys(row[c] for row in batch)) for c in spoken})
+            trigrams.append({c: trigrams_in(dict.fromkeys(row[c] for row in batch)) for c in searched})
             sizes.append(len(batch))
         writer.add_key_value_metadata({TRIGRAMS: packed(trigrams, sizes)})
 
@@ -272,7 +272,7 @@ def _sought_in_groups(file: _Parquet, groups: Groups, words: Sequence[str]) -> l
         reader = free.get()
         try:
             read = partial(_columns, reader, group)
-            return rows[saying(read, places, words)[rows - file.bounds[group]]]
+            return rows[rows_with(read, places, words)[rows - file.bounds[group]]]
         finally:  # else a damaged group would let the threads wait for ever
             free.put(reader)
 
@@ -291,7 +291,7 @@ def _sought_in_all(file: _Parquet, groups: Groups, words: Sequence[str]) -> list
     if all(own is not None for _, own in groups.values()):
         places = {w: dict.fromkeys(c for _, own in groups.values() if own for c in own[w]) for w in words}
     rows = np.concatenate([rows for rows, _ in groups.values()])
-    return [rows[saying(file.load, places, words)[rows]]]
+    return [rows[rows_with(file.load, places, words)[rows]]]
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from intake_img.catalog.arrow_rows import ArrowRows, write_parquet
 from intake_img.catalog.columns import Condition
-from intake_img.catalog.spoken import words_in
 from intake_img.catalog.sql_rows import SqlRows, write_sql
+from intake_img.catalog.word_search import words_in
 from intake_img.errors import CatalogError
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing

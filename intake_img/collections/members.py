@@ -29,7 +29,7 @@ from intake_img.model.readers import Reader
 from intake_img.storage.files import File
 from intake_img.storage.jail import Jail
 from intake_img.storage.journal import moved
-from intake_img.storage.turns import ProcessLock
+from intake_img.storage.locks import ProcessLock
 
 __all__ = ["Files", "Members"]
 

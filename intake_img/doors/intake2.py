@@ -19,7 +19,7 @@ from intake.readers import datatypes, readers, utils
 from intake.readers.datatypes import FileData
 from intake.readers.readers import FileReader
 
-from intake_img.storage.turns import ProcessLock
+from intake_img.storage.locks import ProcessLock
 
 if TYPE_CHECKING:
     from intake_img.formats.base import Format

@@ -112,7 +112,7 @@ async def entry(request: Request) -> Response:
 
 def described(site: Site, item: LibraryItem) -> dict[str, Any]:
     """Return the facts of an entry, as plain data; opens its file."""
-    opened = site.holdings.get(item)
+    opened = site.open_entries.get(item)
     series = [{"path": s.path, "name": s.name} for s in opened.series]
     about: dict[str, Any] = {"id": item.id, "name": item.name, "description": item.description, "driver": item.driver}
     if opened.wells:

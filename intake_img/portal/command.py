@@ -143,7 +143,7 @@ def _new_token(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace, work: Path) -> int:
-    from intake_img.portal.crew import end_cleanly, listen, serve_together
+    from intake_img.portal.server_processes import end_cleanly, listen, serve_together
 
     arguments.places += [str(_demo(work))] if arguments.demo else []
     settings = _settings(arguments, work)

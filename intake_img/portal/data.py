@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from intake_img.errors import SourceChangedError, TooLargeError
 from intake_img.model.chunks import Region
-from intake_img.portal.holdings import Opened
 from intake_img.portal.library import LibraryItem
+from intake_img.portal.open_entries import Opened
 from intake_img.portal.projections import split_key
 from intake_img.portal.ready import Kept, form_of, name_of
 from intake_img.portal.replies import compressed, etag, problem
@@ -64,7 +64,7 @@ async def _answer(request: Request, decoded: bool) -> Response:
             try:
                 return await _served(site, request, item, key, decoded)
             except SourceChangedError:
-                site.holdings.forget(item)
+                site.open_entries.forget(item)
                 if attempt == 2:
                     raise
         raise AssertionError("unreachable")

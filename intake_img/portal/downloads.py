@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, Response
 
 from intake_img.errors import AxesError, TooLargeError
 from intake_img.io import imsave
-from intake_img.portal.holdings import Opened
+from intake_img.portal.open_entries import Opened
 from intake_img.portal.privacy import cleaned_image
 from intake_img.portal.replies import problem
 from intake_img.portal.site import Site

@@ -14,8 +14,8 @@ import numpy as np
 from intake_img.accessor.colors import is_rgb
 from intake_img.model.axes import spell
 from intake_img.model.units import parse_unit
-from intake_img.portal.holdings import Holdings, Opened
 from intake_img.portal.library import LibraryItem, RowEntry
+from intake_img.portal.open_entries import Opened, OpenEntries
 from intake_img.portal.replies import sentence
 
 __all__ = ["facts_of_row", "index_facts"]
@@ -32,10 +32,10 @@ _HEADER = 50_000
 _DATE = re.compile(r"(?:acquisition|creation)_?date(?:time|andtime)?\W{1,6}(\d{4}-\d\d-\d\d)", re.I)
 
 
-def index_facts(holdings: Holdings, item: LibraryItem) -> dict[str, Any]:
+def index_facts(open_entries: OpenEntries, item: LibraryItem) -> dict[str, Any]:
     """Return the index data of an entry; for an entry that does not open, its ``error``."""
     try:
-        return _facts(holdings.get(item))
+        return _facts(open_entries.get(item))
     except Exception as exc:  # a failure of one file must not stop the list
         return {"error": sentence(exc)}
 

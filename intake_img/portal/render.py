@@ -16,8 +16,8 @@ from starlette.responses import Response
 from intake_img.errors import TooLargeError
 from intake_img.model.chunks import Region
 from intake_img.portal.costly_blocks import price
-from intake_img.portal.holdings import Opened
 from intake_img.portal.library import LibraryItem
+from intake_img.portal.open_entries import Opened
 from intake_img.portal.picture import Light, added, plane
 from intake_img.portal.replies import body, etag, problem
 from intake_img.portal.site import Site
@@ -59,7 +59,7 @@ async def thumbnail(request: Request) -> Response:
 def warm_thumbnail(site: Site, item: LibraryItem) -> None:
     """Render the thumbnail of an entry and keep it on disk; a failure is left to the requests for it."""
     with contextlib.suppress(Exception):
-        opened = site.holdings.get(item)
+        opened = site.open_entries.get(item)
         key = _key(opened, "", "webp")
         if site.disk.get(key) is None:
             site.disk.put(key, _small(opened, "webp", ""))

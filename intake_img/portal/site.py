@@ -14,10 +14,10 @@ from starlette.requests import Request
 
 from intake_img.portal.caches import BlockCache, DiskCache, memory_cache
 from intake_img.portal.costly_blocks import Blockwise
-from intake_img.portal.holdings import Holdings, Opened
 from intake_img.portal.indexing import facts_of_row, index_facts
 from intake_img.portal.library import Library, LibraryItem
 from intake_img.portal.metrics import Metrics, log
+from intake_img.portal.open_entries import Opened, OpenEntries
 from intake_img.portal.projections import Cluster, Projections
 from intake_img.portal.ready import Kept, form_of, name_of, wants_whole
 from intake_img.portal.search_index import Index
@@ -47,7 +47,7 @@ class Site:
         self.bodies = memory_cache(settings.memory_bytes // 2)
         self.disk = DiskCache(settings.cache / "blocks", settings.disk_bytes)
         self.blocks = BlockCache(memory_cache(settings.memory_bytes // 2), self.disk)
-        self.holdings = Holdings(self.blocks, settings.open_entries, settings.request_bytes)
+        self.open_entries = OpenEntries(self.blocks, settings.open_entries, settings.request_bytes)
         cluster = Cluster(settings.dask, settings.seconds) if settings.dask else None
         self.projections = Projections(settings.request_bytes, cluster)
         self.workers = Workers(settings.threads, settings.waiting, settings.seconds)
@@ -128,7 +128,7 @@ class Site:
             name = next(waiting, None)
             item = self.library.items.get(name or "")
             if item is not None:
-                self.index.describe(item.id, index_facts(self.holdings, item))
+                self.index.describe(item.id, index_facts(self.open_entries, item))
                 if self.warm is not None:
                     self.warm(self, item)
             if name is not None:
@@ -149,7 +149,7 @@ class Site:
         kept: Kept | None = self.bodies.get(name_of(path, form_of(path, headers.get("accept-encoding", ""))))
         if kept is None or self.library.items.get(kept.item.id) is not kept.item:
             return None
-        opened = self.holdings.current(kept.item)
+        opened = self.open_entries.current(kept.item)
         same = opened is not None and opened.stamp == kept.stamp
         return kept if same and (visitor is None or visitor.sees(kept.item.id)) else None
 
@@ -169,10 +169,10 @@ class Site:
 
     async def opened(self, item: LibraryItem, request: Request | None = None, priority: int = SEEN) -> Opened:
         """Return an entry, opened in a thread unless it is open."""
-        current = self.holdings.current(item)
+        current = self.open_entries.current(item)
         if current is not None:
             return current
-        return await self.run(request, ("open", item.id), lambda: self.holdings.get(item), priority)
+        return await self.run(request, ("open", item.id), lambda: self.open_entries.get(item), priority)
 
     async def run(self, request: Request | None, key: Hashable, work: Callable[[], T], priority: int = SEEN) -> T:
         """Run a function in a thread, unless the client of `request` disconnects before it starts."""
@@ -214,7 +214,7 @@ class Site:
     def close(self) -> None:
         self.workers.stop()
         self.projections.close()
-        self.holdings.close()
+        self.open_entries.close()
         self.index.close()
 
 

@@ -161,7 +161,7 @@ async def entry_page(request: Request) -> Response:
         site.metrics.failed(exc)
         return _page(request, "problem.html", 422, heading=f"{item.name} cannot be shown", detail=sentence(exc))
     base = str(request.base_url).rstrip("/")
-    small = site.holdings.get(item).dataset.nbytes <= site.settings.download_bytes
+    small = site.open_entries.get(item).dataset.nbytes <= site.settings.download_bytes
     first = "/".join(filter(None, (f"{base}/data/{quote(item.id)}.zarr", facts["series"][0]["path"])))
     values = {
         "item": item,
@@ -205,7 +205,7 @@ async def neuroglancer(request: Request) -> Response:
     base = str(request.base_url).rstrip("/")
 
     def view() -> str:
-        opened = site.holdings.get(item)
+        opened = site.open_entries.get(item)
         url = "/".join(filter(None, (f"{base}/data/{quote(item.id)}.zarr", opened.series[0].path)))
         return other_programs.neuroglancer(opened.store(), url, item.name)
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from intake_img.storage.turns import Turn, finally_call
+from intake_img.storage.locks import SafeLock, finally_call
 
 __all__ = ["CACHE", "MemoryCache", "Shelf"]
 
@@ -31,7 +31,7 @@ class MemoryCache:
 
     def renew(self) -> None:
         """Begin with nothing, in a child after a fork."""
-        self._lock = Turn()
+        self._lock = SafeLock()
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self.nbytes = 0
 

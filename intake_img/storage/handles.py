@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
-from intake_img.storage.turns import Turn, finally_call
+from intake_img.storage.locks import SafeLock, finally_call
 
 __all__ = ["POOL", "HandlePool"]
 
@@ -69,7 +69,7 @@ class HandlePool:
             os.register_at_fork(after_in_child=self._after_fork)
 
     def _forget(self) -> None:
-        self._lock = Turn()  # never held while a handle is opened or closed, which may wait for other locks
+        self._lock = SafeLock()  # never held while a handle is opened or closed, which may wait for other locks
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._users: dict[Hashable, int] = {}  # images of this process that use the key
         self._closed: set[Hashable] = set()  # keys whose handles are closed after each lease

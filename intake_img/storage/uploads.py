@@ -29,8 +29,8 @@ from intake_img.errors import CannotWriteError, TargetExistsError
 from intake_img.storage.files import File
 from intake_img.storage.journal import COMMITS, Journal, journal_file, read_journal
 from intake_img.storage.listings import is_object_store, names_in
+from intake_img.storage.locks import ProcessLock
 from intake_img.storage.staged import PLAN, Claim, Staging, UnfinishedCommitError, exists_already, other_write
-from intake_img.storage.turns import ProcessLock
 
 __all__ = ["RemoteStaging", "find_plans", "put", "settle_remote", "upload"]
 

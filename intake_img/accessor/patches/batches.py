@@ -13,7 +13,7 @@ import numpy as np
 
 from intake_img.kernels.sampling import permutation
 from intake_img.storage.cache import CACHE
-from intake_img.storage.turns import ProcessLock
+from intake_img.storage.locks import ProcessLock
 
 if TYPE_CHECKING:
     from intake_img.accessor.patches.core import Patches

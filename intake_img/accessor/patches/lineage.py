@@ -13,7 +13,7 @@ from intake_img.formats.reading import FileReader
 from intake_img.model.datasets import data_of
 from intake_img.model.pixels import Pixels
 from intake_img.model.readers import Cast, Dask, Memory, Reshaped, Selected, Transposed
-from intake_img.storage.turns import Turn, finally_call
+from intake_img.storage.locks import SafeLock, finally_call
 
 __all__ = ["cast", "computed_array", "file_readers", "is_computed", "mapped_view", "pixels_of"]
 
@@ -108,7 +108,7 @@ class _Maps:
             os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._lock = Turn()
+        self._lock = SafeLock()
         self._views: OrderedDict[Any, np.ndarray | None] = OrderedDict()
 
     def view(self, reader: FileReader) -> np.ndarray | None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from intake_img.model.machine import memory
+from intake_img.storage.locks import SafeLock, finally_call
 from intake_img.storage.spill import SpillingMemory
-from intake_img.storage.turns import Turn, finally_call
 
 __all__ = ["kept"]
 
@@ -34,7 +34,7 @@ class _Kept:
     """The arrays that are in use."""
 
     def __init__(self) -> None:
-        self._lock = Turn()
+        self._lock = SafeLock()
         self._space: SpillingMemory | None = None
         self._used = 0
 

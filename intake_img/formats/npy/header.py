@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import FormatError
-from intake_img.storage.turns import ProcessLock
+from intake_img.storage.locks import ProcessLock
 
 __all__ = ["HEADER_LIMIT", "ArrayPlace", "read_header"]
 

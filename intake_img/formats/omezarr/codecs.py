@@ -15,7 +15,7 @@ import zarr
 from zarr import codecs, registry
 
 from intake_img.model.process_state import quiet
-from intake_img.storage.turns import ProcessLock
+from intake_img.storage.locks import ProcessLock
 
 __all__ = ["CheckedBlosc", "checked_blosc", "opening"]
 

@@ -21,8 +21,8 @@ from zarr import storage
 from intake_img.formats.omezarr.keys import is_document
 from intake_img.storage.files import File
 from intake_img.storage.jail import METADATA_BYTES
+from intake_img.storage.locks import ProcessLock
 from intake_img.storage.remote import retried_async
-from intake_img.storage.turns import ProcessLock
 
 __all__ = ["RemoteStore", "RemoteZip", "store_at"]
 

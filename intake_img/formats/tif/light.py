@@ -18,7 +18,7 @@ import numpy as np
 
 from intake_img.formats.tif.ycbcr import colour_decoder
 from intake_img.storage.files import ByteReader
-from intake_img.storage.turns import ProcessLock
+from intake_img.storage.locks import ProcessLock
 
 __all__ = ["Doubtful", "LightPage", "LightTiff", "light_tiff", "need"]
 

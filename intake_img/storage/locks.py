@@ -2,7 +2,7 @@
 
 The garbage collector may call a finalizer in any thread at any line, also while this thread holds a lock. A finalizer
 that then waits for another lock can close a circle of waiting threads, and one that gets the same lock changes data in
-the middle of another change. So what finalizers do waits until their thread holds no `Turn`.
+the middle of another change. So what finalizers do waits until their thread holds no `SafeLock`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["ProcessLock", "Turn", "finally_call"]
+__all__ = ["ProcessLock", "SafeLock", "finally_call"]
 
 
 class _Own(threading.local):
-    """What a thread has: the number of turns that it is in, and the work of finalizers that waits for their end."""
+    """What a thread has: the number of locks that it holds, and the work of finalizers that waits for their end."""
 
     def __init__(self) -> None:
         self.inside = 0
@@ -29,7 +29,7 @@ class _Own(threading.local):
 _OWN = _Own()
 
 
-class Turn:
+class SafeLock:
     """A lock for short changes of shared data; a thread may enter it again."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Turn:
 
 
 def finally_call(owner: object, work: Callable[..., None], *arguments: Any) -> None:
-    """Call a function when an object is gone, but not at the exit of the process, and in no turn of the thread."""
+    """Call a function when an object is gone, but not at the exit of the process, nor while a `SafeLock` is held."""
     weakref.finalize(owner, _when_free, work, arguments).atexit = False
 
 

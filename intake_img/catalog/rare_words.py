@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FOLDED", "holding", "holding_in_any_case"]
+__all__ = ["FOLDED", "containing", "containing_in_any_case"]
 
 _FEW = 20  # one text in this many
 _BLOCK = 2**19  # bytes that are put into lower case at a time: they stay in the cache of a processor
@@ -24,7 +24,7 @@ _FOLDED = min(letter.encode()[0] for letter in FOLDED)
 _ASCII, _LOWER = 127, 32  # the last character; the bit that makes letters lower case
 
 
-def holding(texts: Any, word: str) -> np.ndarray | None:
+def containing(texts: Any, word: str) -> np.ndarray | None:
     """Return which texts contain a word.
 
     Parameters
@@ -48,7 +48,7 @@ def holding(texts: Any, word: str) -> np.ndarray | None:
     return None if len(found) > most else _texts_of(np.array(found, np.int64), sought, view, bounds - bounds[0])
 
 
-def holding_in_any_case(texts: Any, word: str) -> np.ndarray | None:
+def containing_in_any_case(texts: Any, word: str) -> np.ndarray | None:
     """Return which texts contain a word, upper case or not.
 
     Parameters

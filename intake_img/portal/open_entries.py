@@ -21,7 +21,7 @@ from intake_img.portal.caches import BlockCache
 from intake_img.portal.hierarchy import Hierarchy
 from intake_img.portal.library import LibraryItem
 
-__all__ = ["Holdings", "Opened"]
+__all__ = ["OpenEntries", "Opened"]
 
 _LOOKED = 8  # number of fields of a plate for the contrast limits
 _LATELY = 2.0  # seconds between checks of an entry
@@ -93,7 +93,7 @@ def stamp_of(source: ImageSource) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:20]
 
 
-class Holdings:
+class OpenEntries:
     """The open entries, in limited number; concurrent requests for an entry open it once.
 
     Parameters

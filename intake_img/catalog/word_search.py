@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from intake_img.catalog.columns import COLUMNS, OF_PATH
-from intake_img.catalog.seldom import holding, holding_in_any_case
+from intake_img.catalog.rare_words import containing, containing_in_any_case
 
-__all__ = ["SINGULAR", "has_word", "saying", "words_in"]
+__all__ = ["SINGULAR", "has_word", "rows_with", "words_in"]
 
 SINGULAR = ("name", "uri")
 """Columns of different values."""
@@ -38,7 +38,7 @@ def words_in(kinds: Mapping[str, type], free: Collection[str] = ()) -> list[str]
     return [*SINGULAR, "description", "channels", *given]
 
 
-def saying(read: Read, places: Mapping[str, Collection[str]] | None, words: Sequence[str]) -> np.ndarray:
+def rows_with(read: Read, places: Mapping[str, Collection[str]] | None, words: Sequence[str]) -> np.ndarray:
     """Return which rows contain all words.
 
     Parameters
@@ -56,7 +56,7 @@ def saying(read: Read, places: Mapping[str, Collection[str]] | None, words: Sequ
         return _all([_in_any_text(texts, word) for word in words])
     names = list(dict.fromkeys(c for columns in places.values() for c in columns))
     parts = dict(zip(names, read(names), strict=True))
-    masks = [_spoken_in([parts[c] for c in places[word]], word) for word in words]
+    masks = [_in_any_column([parts[c] for c in places[word]], word) for word in words]
     known = [mask for mask in masks if mask is not None]
     if len(known) < len(masks):
         (texts,) = read(["text"])  # in lower case
@@ -77,15 +77,15 @@ def has_word(texts: Any, word: str) -> Any:
     import pyarrow as pa
     from pyarrow import compute
 
-    seldom = holding(texts, word) if pa.types.is_string(texts.type) and isinstance(texts, pa.Array) else None
-    return compute.match_substring(texts, word) if seldom is None else pa.array(seldom)
+    found = containing(texts, word) if pa.types.is_string(texts.type) and isinstance(texts, pa.Array) else None
+    return compute.match_substring(texts, word) if found is None else pa.array(found)
 
 
-def _spoken_in(columns: Sequence[Any], word: str) -> np.ndarray | None:
+def _in_any_column(columns: Sequence[Any], word: str) -> np.ndarray | None:
     """Return in which rows one of the columns contains a word in lower case; None if the texts have to be searched."""
     found = np.zeros(len(columns[0]), bool)
     for column in columns:
-        mask = _among(column, word) if hasattr(column, "dictionary") else holding_in_any_case(column, word)
+        mask = _among(column, word) if hasattr(column, "dictionary") else containing_in_any_case(column, word)
         if mask is None:
             return None
         found |= mask
@@ -94,7 +94,7 @@ def _spoken_in(columns: Sequence[Any], word: str) -> np.ndarray | None:
 
 def _among(column: Any, word: str) -> np.ndarray | None:
     """Return which rows of a dictionary array contain a word; None if it has many different values."""
-    holds = holding_in_any_case(column.dictionary, word)
+    holds = containing_in_any_case(column.dictionary, word)
     if holds is None and len(column.dictionary) <= _MOST:
         holds = _one_by_one(column.dictionary, word)
     if holds is None or not holds.any():
@@ -106,7 +106,7 @@ def _among(column: Any, word: str) -> np.ndarray | None:
 def _in_any_text(texts: Any, word: str) -> np.ndarray:
     """Return which texts, in any case and of any letters, contain a word in lower case."""
     values = texts.dictionary if hasattr(texts, "dictionary") else texts
-    holds = holding_in_any_case(values, word)
+    holds = containing_in_any_case(values, word)
     holds = _one_by_one(values, word) if holds is None else holds
     if values is texts:
         return holds
