@@ -212,6 +212,17 @@ def series(folder, positions, series="1.2.3", normal=(0, 0, 1), start=0, **facts
     return folder
 
 
+def test_a_table_of_values_is_told(tmp_path):
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [16, 0, 16], "US"
+    table.LUTData = np.arange(1000, 1016, dtype="<u2").tobytes()
+    folder = series(tmp_path / "a", [0.0, 1.0], ModalityLUTSequence=[[table]] * 2)
+    for path in (folder, next(iter(sorted(folder.iterdir())))):
+        with pytest.warns(UserWarning, match="ModalityLUTSequence is not applied"):
+            imload(path)
+        imload(path, scaled=False)
+
+
 def test_uneven_slices_keep_their_positions(tmp_path):
     ds = imload(series(tmp_path / "s", [10, 2, 0, 8, 4]))
     np.testing.assert_array_equal(ds.z, [0, 2, 4, 8, 10])

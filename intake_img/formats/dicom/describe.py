@@ -16,7 +16,7 @@ from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.cut_off import leading_part, shortened
 from intake_img.formats.dicom.elements import Item
 from intake_img.formats.dicom.frames import Arranged, frames_of
-from intake_img.formats.dicom.header import DicomHeader, numbers, public, text, whole_number
+from intake_img.formats.dicom.header import DicomHeader, numbers, public, text, warn_of_table, whole_number
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
 from intake_img.formats.dicom.slices import Slice, SlicedVolume, pixel_spacing, planes_of_dose, slice_of, volume_of
 from intake_img.formats.dicom.tiles import AllTrue, Tiled, tile_table
@@ -120,6 +120,7 @@ class FileImages:
         """Return the image, unread."""
         if self.outer is not None:
             return self._of_record(self.outer)
+        warn_of_table(self.header, self.scaled)
         if self.tiled:
             image = self._slide()
         elif self.volume is not None:

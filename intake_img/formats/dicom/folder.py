@@ -14,7 +14,7 @@ from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, StoredArray
 from intake_img.formats.dicom.describe import valued
 from intake_img.formats.dicom.frames import Arranged, frames_of
-from intake_img.formats.dicom.header import MAGIC, DicomHeader, is_dicom, numbers, parsed, public, text
+from intake_img.formats.dicom.header import MAGIC, DicomHeader, is_dicom, numbers, parsed, public, text, warn_of_table
 from intake_img.formats.dicom.mosaic import Unfolded, slices_in_mosaic, tiles_in
 from intake_img.formats.dicom.slices import SlicedVolume, series_name, volume_of
 from intake_img.model.axes import RGB
@@ -68,6 +68,7 @@ class DicomSeries:
 
     def image(self, address: Any) -> Image:
         """Return the volume, unread."""
+        warn_of_table(self.headers[0], self.scaled)
         volume = self.volume
         pixels = valued(self.handle.pixels(address), volume, self.scaled)
         colours = len(self.array().shape) - self.volume.table.ndim == 3

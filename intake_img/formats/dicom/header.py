@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from intake_img.errors import FormatError
+from intake_img.errors import FormatError, warn
 from intake_img.formats.dicom.elements import UNSURE, Item, keyword_of, spells_ascii, type_of, value_of
 from intake_img.model.packages import imported
 from intake_img.model.process_state import Overlapping, quiet
@@ -29,6 +29,7 @@ __all__ = [
     "parsed",
     "public",
     "text",
+    "warn_of_table",
     "whole_number",
 ]
 
@@ -228,6 +229,12 @@ def numbers(value: Any, count: int | None = None) -> list[float] | None:
     if (count is not None and len(found) != count) or not np.isfinite(found).all():
         return None
     return found
+
+
+def warn_of_table(header: DicomHeader, scaled: bool) -> None:
+    """Warn of values that a table of the modality states (PS3.3, C.11.1): it is not applied."""
+    if scaled and "ModalityLUTSequence" in header.item:
+        warn(f"{header.file}: its ModalityLUTSequence is not applied: the numbers are read as stored")
 
 
 def text(ds: Any, name: str) -> str:
