@@ -674,3 +674,20 @@ def test_remote(kind):
 def test_sample(tmp_path):
     path, expected = Imageio().sample(str(tmp_path))
     xr.testing.assert_equal(imload(path), expected)
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp"])
+@pytest.mark.parametrize(("names", "files"), [("RGB", 1), ("abc", 1), ("BGR", 3), ("GRB", 3)])
+def test_colours_in_another_order_are_no_samples_of_a_pixel(tmp_path, extension, names, files):
+    """Other programs take the first sample for red."""
+    values = np.arange(3 * 4 * 5, dtype="u1").reshape(3, 4, 5)
+    saved = xr.DataArray(values, dims=("c", "y", "x"), coords={"c": list(names)}, name="image")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of BMP, which keeps no names
+        written = imsave(saved, tmp_path / f"a{extension}")
+    assert len(written) == files
+    if files == 1:
+        np.testing.assert_array_equal(np.asarray(Pillow.open(written[0])).transpose(2, 0, 1), values)
+    else:
+        found = imload(tmp_path / f"a{extension}").sel(c=list(names))
+        np.testing.assert_array_equal(found["image"], values)

@@ -24,7 +24,7 @@ from intake_img.formats.imageio.coded import boxed
 from intake_img.formats.imageio.containers import KEY, png_chunks
 from intake_img.formats.imageio.video import write_video
 from intake_img.formats.palettes import colours_of
-from intake_img.model.axes import spell
+from intake_img.model.axes import RGB, spell
 from intake_img.model.image import Image, Variable
 from intake_img.model.packages import imported
 from intake_img.model.pixels import Pixels
@@ -152,11 +152,18 @@ def axes_of(variable: Variable, channels: Sequence[str] | None, name: str) -> tu
     holds = HELD.get(KINDS.get(os.path.splitext(name.lower())[1], ""))
     sizes = dict(zip(variable.axes, variable.pixels.shape, strict=True))
     count = sizes.get("c", 1)
-    named = count not in _NAMES or tuple(channels or ()) == _NAMES[count]
+    named = _are_samples(tuple(channels or ()), count)
     masks = variable.pixels.dtype == bool  # these have no colour variant
     colours = holds is not None and count in holds.samples and named and sizes.get("s", 1) == 1 and not masks
     kept = {"y", "x", "s"} | ({"c"} if colours else set()) | ({"t"} if holds and holds.frames else set())
     return tuple(a for a, n in sizes.items() if a in kept or n == 1)
+
+
+def _are_samples(names: Sequence[str], count: int) -> bool:
+    """Whether channels of such names are samples of a pixel, in this order: three are, except B, G, R and the like."""
+    if count == 3:
+        return tuple(names) == RGB[:3] or sorted(names) != sorted(RGB[:3])
+    return count not in _NAMES or tuple(names) == _NAMES[count]
 
 
 def _layout(image: Image, kind: str) -> tuple[Pixels, tuple[str, ...]]:
@@ -187,7 +194,7 @@ def _layout(image: Image, kind: str) -> tuple[Pixels, tuple[str, ...]]:
         raise CannotWriteError(f"{kind} stores masks of one plane, the image has an axis {sample!r}: {advice}")
     count = sizes[sample] if sample else 0
     names = tuple(image.channels or ()) if sample == "c" else ()
-    if count not in holds.samples or (sample == "c" and count in _NAMES and names != _NAMES[count]):
+    if count not in holds.samples or (sample == "c" and not _are_samples(names, count)):
         can = ", ".join("grey" if n == 0 else "".join(_NAMES.get(n, "RGB")) for n in holds.samples)
         have = f"{count} channels" + (f" ({', '.join(names)})" if names else "") if count else "no colour"
         name = f", name them with ds.assign_coords(c={list(_NAMES[count])})" if count in _NAMES and not names else ""
