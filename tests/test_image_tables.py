@@ -302,6 +302,44 @@ def test_a_table_by_the_command(plate, capsys):
     assert table["A01_x"].read().image.shape == (2, 6, 5)
 
 
+@pytest.mark.parametrize("ending", ["parquet", "sqlite"])
+def test_the_command_lists_searches_and_checks_tables(plate, ending, capsys):
+    from intake_img.doors.cli.main import main
+
+    path = str(plate / f"images.{ending}")
+    write_table(scan(plate), path)
+    assert main(["list", path]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(open_table(path))
+    assert main(["search", path, "A02", "RFP"]) == 0
+    assert capsys.readouterr().out.split()[0] == "A02_x"
+    assert main(["search", path, "A02", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["A02_x"]["well"] == "A02"
+    assert main(["validate", path]) == main(["validate", "--open", path]) == 0
+    (plate / "loose.npy").unlink()
+    capsys.readouterr()
+    assert main(["validate", path]) == 0
+    assert "nothing to object to" in capsys.readouterr().out
+    assert main(["validate", "--open", path]) == 1
+    assert "'loose'" in capsys.readouterr().out
+    assert main(["validate", "--open", "--json", path]) == 1
+    assert "'loose'" in json.loads(capsys.readouterr().out)[0]
+
+
+def test_the_command_writes_tables_of_databases(plate, capsys):
+    pytest.importorskip("sqlalchemy")
+    from intake_img.doors.cli.main import main
+
+    url = f"sqlite:///{plate}/url.sqlite3"
+    assert main(["scan", str(plate), "-o", url]) == 0
+    assert "5 images" in capsys.readouterr().out
+    assert main(["list", url, "--root", str(plate)]) == 0
+    assert "A02_x" in capsys.readouterr().out
+    assert main(["scan", str(plate), "-o", url]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["scan", str(plate), "-o", url, "--overwrite"]) == 0
+    assert not list(plate.glob("*.yml"))
+
+
 def test_of_many_rows_only_the_columns_that_a_search_names_are_read(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -6,6 +6,7 @@ counted by `progress`, which is called for each file and series that is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -23,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import running
 
-from intake_img import imsave, open_catalog, open_table, scan, write_catalog
+from intake_img import imsave, open_catalog, open_table, scan, write_catalog, write_table
 from intake_img.catalog import inspections
 from intake_img.doors.cli.main import main
 from intake_img.errors import CatalogError
@@ -201,6 +202,37 @@ def test_a_file_of_another_kind_is_no_memory(lab, tmp_path):
     (tmp_path / "other").write_bytes(b"this is not a database" * 100)
     with pytest.raises(CatalogError, match="cannot be used as the memory of a scan"):
         scan(lab, memory=tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", ["table of images", "other tables", "other columns", "view"])
+def test_another_database_is_no_memory(lab, tmp_path, kind):
+    """A table of images has a table `images` as well: its rows were deleted."""
+    path = tmp_path / "a.sqlite"
+    if kind == "table of images":
+        pytest.importorskip("sqlalchemy")
+        write_table({"a": {"driver": "npy", "args": {"uri": "a.npy"}}}, path)
+    else:
+        made = {
+            "other tables": "table mine(a)",
+            "other columns": "table looks(path, look)",
+            "view": "view v as select 1",
+        }
+        with contextlib.closing(sqlite3.connect(path)) as base:
+            base.execute(f"create {made[kind]}")
+    content = path.read_bytes()
+    with pytest.raises(CatalogError, match="another database"):
+        scan(lab, memory=path)
+    assert path.read_bytes() == content
+
+
+def test_a_memory_that_fails_is_told(lab, tmp_path, monkeypatch):
+    path = tmp_path / "a.memory"
+    scan(lab, memory=path)
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        base.execute("create trigger t before insert on results begin select raise(abort, 'disk full'); end")
+    (lab / "more.npy").write_bytes(b"none")
+    with pytest.raises(CatalogError, match="disk full"):
+        scan(lab, memory=path)
 
 
 def test_an_older_result_is_not_mixed_with_a_newer_one(lab, tmp_path):

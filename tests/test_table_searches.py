@@ -12,7 +12,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from thoroughness import examples
 
@@ -214,6 +214,18 @@ def test_names_that_are_no_texts(tmp_path):
     assert list(open_table(path).search(name="a")) == ["a", "a"]
 
 
+def test_texts_that_are_not_utf_8_are_told(tmp_path):
+    wrong = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(np.array([0, 1, 2], "i4")), pa.py_buffer(b"a\xff")]
+    )
+    pq.write_table(
+        pa.table({"name": wrong, "uri": ["a.npy"] * 2, "driver": ["npy"] * 2, "text": wrong}), tmp_path / "o.parquet"
+    )
+    for ask in (list, lambda t: list(t.images.rows()), lambda t: t.images.first(2), lambda t: t.search(text="\u00e4")):
+        with pytest.raises(CatalogError, match="damaged"):
+            ask(open_table(tmp_path / "o.parquet"))
+
+
 # values of searches
 
 
@@ -239,6 +251,64 @@ def test_numbers_with_a_fraction_are_compared_with_integers(table):
         == sorted(table.search(dose=f"<{10**25}"))
         == sorted(table.search(dose=">0"))
     )
+
+
+CONDITIONS = {
+    "dose": st.tuples(st.sampled_from(list(COMPARED)), st.integers(-3, 3) | st.sampled_from([0.5, -1.5])),
+    "score": st.tuples(st.sampled_from(list(COMPARED)), st.sampled_from([-0.5, 0, 0.25, 1])),
+    "note": st.tuples(st.sampled_from(list(COMPARED)), st.text("abB\u00b5", min_size=1, max_size=2)),
+    "well": st.lists(st.sampled_from(["A1", "B2", "none"]), max_size=2),
+    "channels": st.lists(st.sampled_from(["DAPI", "dapi", 'a"b', "\u00b5"]), max_size=2),
+    "text": st.text("abB \u00b5\u00df", max_size=4),
+}
+CELLS = st.fixed_dictionaries(
+    {
+        "dose": st.none() | st.integers(-3, 3),
+        "score": st.none() | st.sampled_from([-0.5, 0.0, 0.25, 1.0]),
+        "note": st.none() | st.text("abB\u00b5\u00df", max_size=3),
+        "well": st.none() | st.sampled_from(["A1", "B2"]),
+        "channels": st.none() | st.lists(st.sampled_from(["DAPI", "DAP", 'a"b', "\u00b5"]), min_size=1, max_size=2),
+    }
+)
+
+
+def fulfils(row, column, value):
+    cell = row[column]
+    if column == "text":
+        return all(word in cell for word in value.casefold().split())
+    if column == "channels":
+        return not value or (cell is not None and set(value) <= set(json.loads(cell)))
+    if column == "well":
+        return cell in value
+    sign, operand = value
+    return cell is not None and COMPARED[sign](cell, operand)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "sqlite"])
+@given(
+    st.lists(CELLS, min_size=1, max_size=12),
+    st.lists(st.sampled_from(list(CONDITIONS)), max_size=3, unique=True),
+    st.data(),
+)
+@examples(40)
+def test_several_conditions_find_what_a_loop_finds(ending, tmp_path_factory, cells, columns, data):
+    if ending == "sqlite":
+        pytest.importorskip("sqlalchemy")
+    names = [f"x{k}" for k in range(len(cells))]
+    scanned = {n: {"channels": c["channels"]} for n, c in zip(names, cells, strict=True)}
+    sources = {n: {"driver": "npy", "args": {"uri": "a.npy"}, "metadata": {"scanned": scanned[n]}} for n in names}
+    free = {c: {n: own[c] for n, own in zip(names, cells, strict=True)} for c in ("dose", "score", "note", "well")}
+    table = write_table(sources, tmp_path_factory.mktemp("all") / f"a.{ending}", columns=free)
+    assume(all(table.images.kinds[c] is not str for c in columns if c in ("dose", "score")))
+    rows = list(table.images.rows())
+    asked = {c: data.draw(CONDITIONS[c]) for c in columns}
+    said = {c: f"{v[0]}{v[1]}" if isinstance(v, tuple) else v for c, v in asked.items()}
+    expected = [r["name"] for r in rows if all(fulfils(r, c, v) for c, v in asked.items())]
+    assert list(table.search(**said)) == expected
+    one_by_one = table
+    for column, value in said.items():
+        one_by_one = one_by_one.search(**{column: value})
+    assert list(one_by_one) == expected
 
 
 @pytest.mark.parametrize(
@@ -587,5 +657,5 @@ def test_cells_that_cannot_be_understood(change, tmp_path):
     for ask in (table.to_datatree, lambda: table.to_dataset("name"), table.to_stac):
         with pytest.raises(CatalogError, match=r"cannot be understood|has no name"):
             ask()
-    assert len(list(table.unreadable())) == 1
+    assert len(list(table.unreadable())) == len(list(table.problems())) == 1
     assert "1 images" in repr(table)

@@ -55,6 +55,18 @@ def write_parquet(
         writer.add_key_value_metadata({TRIGRAMS: packed(trigrams, sizes)})
 
 
+@contextlib.contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
+    except IntakeImgError:  # of a server
+        raise
+    except (_pyarrow().ArrowException, OSError, UnicodeDecodeError) as exc:
+        raise CatalogError(
+            f"the table of images cannot be read: {str(exc)[:200]}; it is damaged: write it again"
+        ) from exc
+
+
 @dataclass
 class _Parquet:
     """An open Parquet file, and the columns that were read; all results of searches share it.
@@ -199,6 +211,7 @@ class ArrowRows:
         (column,) = self.file.load([name])
         return column if self.chosen is None else column.take(self.chosen)
 
+    @_damage_told()
     def find(self, conditions: Sequence[Condition]) -> ArrowRows:
         words = tuple(word for one in conditions if one.column == "text" for word in one.value)
         others = [one for one in conditions if one.column != "text"]
@@ -236,9 +249,11 @@ class ArrowRows:
     def count(self) -> int:
         return int(self.file.bounds[-1] if self.chosen is None else len(self.chosen))
 
+    @_damage_told()
     def names(self) -> list[str]:
         return self.column("name").to_pylist()
 
+    @_damage_told()
     def row(self, name: str) -> dict[str, Any] | None:
         if self.chosen is None:
             number = self.file.number_of(name)
@@ -250,8 +265,9 @@ class ArrowRows:
         pa = _pyarrow()
         # columns are read one by one, so that few rows of a wide table need little memory
         for batch in pa.table({name: self.column(name) for name in self.kinds}).to_batches(BATCH):
-            names = batch.schema.names
-            yield from (dict(zip(names, row, strict=True)) for row in zip(*map(_values, batch.columns), strict=True))
+            with _damage_told():
+                columns = [_values(column) for column in batch.columns]
+            yield from (dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True))
 
     def first(self, most: int) -> list[dict[str, Any]]:
         """Return the first rows, without reading all."""
@@ -292,18 +308,6 @@ def _sought_in_all(file: _Parquet, groups: Groups, words: Sequence[str]) -> list
         places = {w: dict.fromkeys(c for _, own in groups.values() if own for c in own[w]) for w in words}
     rows = np.concatenate([rows for rows, _ in groups.values()])
     return [rows[rows_with(file.load, places, words)[rows]]]
-
-
-@contextlib.contextmanager
-def _damage_told() -> Iterator[None]:
-    try:
-        yield
-    except IntakeImgError:  # of a server
-        raise
-    except (_pyarrow().ArrowException, OSError) as exc:
-        raise CatalogError(
-            f"the table of images cannot be read: {str(exc)[:200]}; it is damaged: write it again"
-        ) from exc
 
 
 def _columns(reader: Any, group: int, names: Sequence[str]) -> list[Any]:

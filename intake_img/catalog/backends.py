@@ -19,7 +19,7 @@ from intake_img.errors import CatalogError
 from intake_img.storage.files import File
 from intake_img.storage.staging import replacing
 
-__all__ = ["Rows", "is_database", "opened", "shown", "written"]
+__all__ = ["Rows", "is_database", "is_parquet", "opened", "shown", "written"]
 
 _DATABASE = re.compile(r"(?:sqlite|postgresql|mysql|mariadb|mssql|oracle|duckdb)(?:\+\w+)?://")
 
@@ -43,6 +43,11 @@ class Rows(Protocol):
 def is_database(file: File) -> bool:
     """True for a URL of SQLAlchemy, and for the file of an SQLite database by its name."""
     return bool(_DATABASE.match(file.path)) or file.name.lower().endswith((".sqlite", ".sqlite3", ".db"))
+
+
+def is_parquet(file: File) -> bool:
+    """True for a Parquet file, by its name."""
+    return file.name.lower().endswith(_PARQUET)
 
 
 def shown(file: File) -> str:
@@ -94,7 +99,7 @@ def written(
         if not _DATABASE.match(file.path):
             raise CatalogError(f"{file}: SQLite reads and writes files on this machine only: use .parquet there")
         return write_sql(rows, kinds, file.path, table, overwrite, shown(file))
-    if not is_database(file) and not file.name.lower().endswith(_PARQUET):
+    if not is_database(file) and not is_parquet(file):
         raise ValueError(f"{file}: a table ends in .parquet or .sqlite, or is a URL of SQLAlchemy")
     with replacing(file, overwrite=overwrite) as temporary:
         if is_database(file):

@@ -22,19 +22,26 @@ from intake_img.errors import CatalogError
 
 __all__ = ["Remembered", "ScanMemory", "digest"]
 
-_SCHEMA = """
-create table if not exists context (text text);
-create table if not exists looks (path text primary key, stamp text, look text);
-create table if not exists results (what text primary key, content text);
-create table if not exists images (number integer primary key, name text, path text, driver text, options text,
-                                   facts text);
-"""
+_TABLES = {
+    "context": ("text text",),
+    "looks": ("path text primary key", "stamp text", "look text"),
+    "results": ("what text primary key", "content text"),
+    "images": ("number integer primary key", "name text", "path text", "driver text", "options text", "facts text"),
+}
 _SECONDS = 2  # after which what was seen is safe on disk
 
 
 def digest(content: Any) -> str:
     """Return a short text that shows whether lists of names, sizes and times are the same."""
     return hashlib.blake2b(repr(content).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as exc:
+        raise CatalogError(f"{path} cannot be used as the memory of a scan: {exc}") from exc
 
 
 class ScanMemory:
@@ -50,33 +57,47 @@ class ScanMemory:
 
     def __init__(self, path: str, context: Mapping[str, Any]) -> None:
         self.path, self._lock, self._saved = path, threading.Lock(), time.monotonic()
-        try:
+        with _told(self.path):
             self._base = sqlite3.connect(path, check_same_thread=False)
-        except sqlite3.Error as exc:
-            raise CatalogError(f"{path} cannot be used as the memory of a scan: {exc}") from exc
         try:
-            self._base.executescript(_SCHEMA)
-            said = self._base.execute("select text from context").fetchone()
-        except sqlite3.Error as exc:
+            with _told(self.path):
+                self._begin(json.dumps(context))
+        except CatalogError:
             self._base.close()
-            raise CatalogError(f"{path} cannot be used as the memory of a scan: {exc}") from exc
-        text = json.dumps(context)
-        if said != (text,):
+            raise
+
+    def _begin(self, context: str) -> None:
+        """Make the tables, or forget what they have of another context; another database is left as it is."""
+        listed = (
+            "select name from sqlite_master where type in ('table', 'view') and name not like 'sqlite#_%' escape '#'"
+        )
+        for (name,) in self._base.execute(listed).fetchall():
+            own = [column.split()[0] for column in _TABLES.get(name, ())]
+            if not own or own != [row[1] for row in self._base.execute(f"pragma table_info({name})")]:
+                raise CatalogError(f"{self.path} is not the memory of a scan but another database: choose another name")
+        for name, columns in _TABLES.items():
+            self._base.execute(f"create table if not exists {name} ({', '.join(columns)})")
+        if self._base.execute("select text from context").fetchone() != (context,):
             with self._base:
-                for table in ("context", "looks", "results", "images"):
-                    self._base.execute(f"delete from {table}")
-                self._base.execute("insert into context values (?)", (text,))
+                for name in _TABLES:
+                    self._base.execute(f"delete from {name}")
+                self._base.execute("insert into context values (?)", (context,))
 
     def close(self) -> None:
         """Save what is new."""
-        self._base.commit()
-        self._base.close()
+        try:
+            with _told(self.path):
+                self._base.commit()
+        finally:
+            self._base.close()
 
     # single files and series
 
     @cached_property
     def _known(self) -> dict[str, tuple[str, str]]:
-        return {path: (stamp, text) for path, stamp, text in self._base.execute("select path, stamp, look from looks")}
+        with _told(self.path):
+            rows = self._base.execute("select path, stamp, look from looks").fetchall()
+        return {path: (stamp, text) for path, stamp, text in rows}
 
     def known(self, path: str, stamp: str | None) -> Inspection | None:
         """Return what was seen of a file, if it looks as it did then."""
@@ -88,7 +109,7 @@ class ScanMemory:
         """Remember what is seen of a file."""
         if stamp is None:
             return
-        with self._lock:
+        with self._lock, _told(self.path):
             self._base.execute("insert or replace into looks values (?, ?, ?)", (path, stamp, json.dumps(vars(seen))))
             if time.monotonic() - self._saved > _SECONDS:
                 self._base.commit()
@@ -98,7 +119,8 @@ class ScanMemory:
 
     def result(self, what: str) -> Any:
         """Return a part of the last result; None if there is none."""
-        found = self._base.execute("select content from results where what = ?", (what,)).fetchone()
+        with _told(self.path):
+            found = self._base.execute("select content from results where what = ?", (what,)).fetchone()
         return None if found is None else json.loads(found[0])
 
     def finish(
@@ -116,7 +138,7 @@ class ScanMemory:
         """
         rows = ((k, *image[:3], json.dumps(image[3]), json.dumps(image[4])) for k, image in enumerate(images))
         kept = set(seen)
-        with self._base:
+        with _told(self.path), self._base:
             gone = [(path,) for path in self._known if path not in kept]
             self._base.executemany("delete from looks where path = ?", gone)
             self._base.execute("delete from results")
@@ -146,7 +168,7 @@ class Remembered(Mapping[str, Any]):
 
     @cached_property
     def _rows(self) -> dict[str, tuple[Any, ...]]:
-        with contextlib.closing(sqlite3.connect(self._path)) as base:
+        with _told(self._path), contextlib.closing(sqlite3.connect(self._path)) as base:
             state = base.execute("select content from results where what = 'state'").fetchone()
             if state is None or json.loads(state[0])["tree"] != self._tree:
                 raise CatalogError(f"{self._path} remembers another scan by now: scan again")

@@ -5,6 +5,7 @@ A row is checked like an entry of a YAML catalog, when it is opened: its paths c
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime as dt
 import difflib
@@ -282,17 +283,26 @@ class ImageTable(DataSource):
             raise CatalogError(f"{row['name']!r} consists of several files: an item of STAC names one")
         return str(source.uri)
 
-    def unreadable(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of each image that is refused or does not open, and the reason; no pixels are read."""
+    def problems(self, open_images: bool = False) -> Iterator[tuple[str, str]]:
+        """Yield the name of each image that is refused, and the reason.
+
+        Parameters
+        ----------
+        open_images : bool
+            Open each image, too: images that are missing or damaged are then reported as well. No pixels are read.
+        """
         for row in self.images.rows():
             try:
-                source = self._checked(row)()
-                try:
-                    source.discover()
-                finally:
-                    source.close()
+                entry = self._checked(row)
+                if open_images:
+                    with contextlib.closing(entry()) as source:
+                        source.discover()
             except Exception as exc:  # whatever one file does, the others are looked at
                 yield str(row["name"]), str(exc) or type(exc).__name__
+
+    def unreadable(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of each image that is refused or does not open, and the reason; no pixels are read."""
+        return self.problems(open_images=True)
 
     # Intake
 

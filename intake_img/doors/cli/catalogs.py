@@ -6,9 +6,11 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from intake_img.doors.cli.parsing import add_limits, command
+from intake_img.doors.cli.tables import is_database_url, is_table, listed, problems
 from intake_img.errors import TargetExistsError
 from intake_img.model.progress_bar import meter
 from intake_img.model.text import escaped, json_text, printable
@@ -50,7 +52,7 @@ def add_commands(commands: Any) -> None:
         ("search", _search, "list the entries of a catalog that mention all words"),
     ):
         parser = command(commands, name, run, help_)
-        parser.add_argument("catalog", metavar="CATALOG", help="path or URL of a YAML file")
+        parser.add_argument("catalog", metavar="CATALOG", help="path or URL of a YAML file, or a table of images")
         if name == "search":
             parser.add_argument("words", metavar="WORD", nargs="+", help="words in the name, description or metadata")
         if name == "validate":
@@ -79,7 +81,10 @@ def _scan(arguments: argparse.Namespace) -> int:
     if found.unchanged and os.path.exists(target) and not arguments.overwrite:
         print(f"{escaped(target)}: nothing changed, {len(found)} images, {len(found.skipped)} skipped")
         return 0
-    if target.lower().endswith((".parquet", ".sqlite", ".sqlite3", ".db")):
+    if is_database_url(target):
+        _write_table(found, target, arguments.overwrite, False)
+        return 0
+    if is_table(target):
         found, target = _with_table(found, target, arguments.overwrite, arguments.memory is not None)
     there = os.path.exists(target) and not arguments.overwrite
     changes = write_catalog(found, target, update=there, overwrite=not there)
@@ -110,20 +115,19 @@ def _written(target: str, folder: str) -> list[str]:
     return [re.sub(r"([*?\[])", r"[\1]", name) for name in inside if not name.startswith("..")]
 
 
-def _free_columns(target: str) -> dict[str, dict[str, Any]]:
-    """Return the columns that people added to a table, by the names of the images."""
+def _free_columns(target: str, names: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return the columns that people added to a table, by the names of the images, of which some are still there."""
     from intake_img.catalog import open_table
     from intake_img.catalog.columns import COLUMNS
 
-    rows = list(open_table(target).images.rows())
+    rows = [row for row in open_table(target).images.rows() if row["name"] in names]
     return {c: {r["name"]: r[c] for r in rows} for c in (rows[0] if rows else ()) if c not in COLUMNS}
 
 
-def _with_table(found: Any, target: str, overwrite: bool, update: bool) -> tuple[Any, str]:
-    """Write a table of images; return the entry of a catalog that names it, and the path of that catalog."""
+def _write_table(found: Any, target: str, overwrite: bool, update: bool) -> Any:
     from intake_img.catalog import write_table
 
-    free = _free_columns(target) if update and not overwrite and os.path.exists(target) else None
+    free = _free_columns(target, found) if update and not overwrite and os.path.exists(target) else None
     try:
         table = write_table(found, target, overwrite=overwrite or free is not None, columns=free)
     except FileExistsError as exc:
@@ -135,6 +139,12 @@ def _with_table(found: Any, target: str, overwrite: bool, update: bool) -> tuple
             f"open_table({target!r}, roots=[{found.folder!r}])",
             file=sys.stderr,
         )
+    return table
+
+
+def _with_table(found: Any, target: str, overwrite: bool, update: bool) -> tuple[Any, str]:
+    """Write a table of images; return the entry of a catalog that names it, and the path of that catalog."""
+    table = _write_table(found, target, overwrite, update)
     stem, _ = os.path.splitext(target)
     name = os.path.basename(target)
     entry = {
@@ -161,38 +171,60 @@ def _validate(arguments: argparse.Namespace) -> int:
     from intake_img.catalog import validate
 
     unopened: dict[str, str] = {}
-    problems = validate(arguments.catalog, open_images=arguments.open, unopened=unopened, **_limits(arguments))
+    if is_table(arguments.catalog):
+        wrong = list(problems(arguments.catalog, arguments.open, _limits(arguments)))
+        return _reported(arguments, wrong, wrong)
+    found = validate(arguments.catalog, open_images=arguments.open, unopened=unopened, **_limits(arguments))
     for name, why in unopened.items():
         print(f"intake-img: not opened: {escaped(name)}: {printable(why)}", file=sys.stderr)
+    return _reported(arguments, list(map(str, found)), [vars(p) for p in found])
+
+
+def _reported(arguments: argparse.Namespace, wrong: Sequence[str], facts: Sequence[Any]) -> int:
     if arguments.json:
-        print(json_text([vars(p) for p in problems]))
+        print(json_text(facts))
     else:
         rest = "" if arguments.open else " (the images were not opened: --open does that)"
         clean = f"{escaped(arguments.catalog)}: nothing to object to{rest}"
-        print("\n".join(map(str, problems)) if problems else clean)
-    return 1 if problems else 0
+        print("\n".join(wrong) if wrong else clean)
+    return 1 if wrong else 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
     from intake_img.catalog import open_catalog
 
+    if is_table(arguments.catalog):
+        return _rows(listed(arguments.catalog, (), _limits(arguments)), arguments.json)
     return _entries(open_catalog(arguments.catalog, **_limits(arguments)).walk(arguments.depth), arguments.json)
 
 
 def _search(arguments: argparse.Namespace) -> int:
     from intake_img.catalog import open_catalog
 
+    if is_table(arguments.catalog):
+        return _rows(listed(arguments.catalog, arguments.words, _limits(arguments)), arguments.json)
     found = open_catalog(arguments.catalog, **_limits(arguments)).search(" ".join(arguments.words), arguments.depth)
     return _entries(found.entries, arguments.json)
 
 
-def _entries(entries: Any, as_json: bool) -> int:
+def _rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> int:
+    if as_json:
+        print(json_text({str(row.get("name")): row for row in rows}))
+        return 0
+    _columns([(str(row.get("name")), str(row.get("driver")), str(row.get("description", ""))) for row in rows])
+    return 0
 
+
+def _entries(entries: Any, as_json: bool) -> int:
     if as_json:
         facts = {name: {**entry.describe(), "name": name} for name, entry in entries.items()}
         print(json_text(facts))
         return 0
-    widths = [max(map(len, column), default=0) for column in ([*entries], [e.driver for e in entries.values()])]
-    for name, entry in entries.items():
-        print(f"{escaped(name):<{widths[0]}}  {entry.driver:<{widths[1]}}  {printable(entry.description)}".rstrip())
+    _columns([(name, entry.driver, entry.description) for name, entry in entries.items()])
     return 0
+
+
+def _columns(rows: Sequence[tuple[str, str, str]]) -> None:
+    widths = [max((len(row[k]) for row in rows), default=0) for k in range(2)]
+    for name, driver, description in rows:
+        print(f"{escaped(name):<{widths[0]}}  {escaped(driver):<{widths[1]}}  {printable(description)}".rstrip())
