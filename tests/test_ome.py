@@ -194,6 +194,22 @@ def test_sets_with_a_missing_member_are_listed(tmp_path, file_set):
     assert not found.skipped
 
 
+@pytest.mark.parametrize("uri", ["", "*.ome.tif", "{i}.ome.tif"])
+def test_the_files_of_a_set_are_no_sequence(tmp_path, file_set, uri):
+    """Each of them is the complete image: together they would have it once for each file."""
+    with pytest.raises(FormatError, match=r"parts of one image: open one of them, .*a\.ome\.tif"):
+        imload(f"{tmp_path}/{uri}")
+    assert [source.to_dask().image.shape for source in scan(tmp_path).values()] == [(4, 1, 3, 4)] * 2
+
+
+def test_files_of_several_sets_are_a_sequence(tmp_path, file_set):
+    (tmp_path / "x").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "x" / f"{name}.ome.tif").write_bytes((tmp_path / f"{name}.ome.tif").read_bytes())
+    found = imload(f"{tmp_path}/**/a.ome.tif", axis="i")
+    np.testing.assert_array_equal(found.image[:, :, 0], [file_set, file_set])
+
+
 def test_files_elsewhere_are_not_read(tmp_path):
     inner = planes_of([("../secret.tif", 0)])
     write(tmp_path / "a.ome.tif", np.zeros((3, 4), "u1"), document(inner, root=f'UUID="urn:uuid:a" {NAMESPACE}'))

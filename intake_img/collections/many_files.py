@@ -20,7 +20,7 @@ from intake_img.collections.listing import Listing
 from intake_img.collections.members import Files, Members
 from intake_img.collections.options import SequenceOptions, flag, one_axis
 from intake_img.collections.words import label_values, word_values
-from intake_img.errors import AxesError
+from intake_img.errors import AxesError, FormatError
 from intake_img.formats.format_source import FormatSource
 from intake_img.formats.registry import autodetect
 from intake_img.formats.source import ImageSource
@@ -151,6 +151,7 @@ class SequenceSource(ImageSource):
             raise FileNotFoundError(f"no image file fits {self.uri}")
         first = self.member(first_path(next(iter(listings.values()))))
         head = first.image()
+        _refuse_set(first.uri, head, [path for listing in listings.values() for path in listing.paths])
         if len(head.scenes) > 1:
             self.unread.append(first.uri)
         order = format_labels(head.partition.get("variables", []))
@@ -299,3 +300,11 @@ def _ordered(v: Variable, order: Any) -> Variable:
     if axes == v.axes or sorted(axes) != sorted(v.axes):
         return v
     return Variable(v.pixels.transpose([v.axes.index(a) for a in axes]), axes, v.attrs)
+
+
+def _refuse_set(uri: str, head: Image, paths: Sequence[str]) -> None:
+    """Raise an error if the first of some files reads others of them itself, as an OME-TIFF of several files does."""
+    together = head.header.get("set")
+    names = {path.rpartition("/")[2] for path in paths} if isinstance(together, list) else set()
+    if len(names & set(together or ())) > 1:
+        raise FormatError(f"the files are parts of one image: open one of them, {uri}, which reads the others")

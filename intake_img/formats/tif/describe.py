@@ -96,6 +96,7 @@ class TiffImages(TiffHandle):
             names = None
         attrs = dict(facts.channel_attrs) if names is not None else {}
         inverted = scene.header["tags"].get("Photometric") == "MINISWHITE"
+        together = {"set": sorted({file.name for file in layout.files})} if layout.files else {}
         axes, about = scene.axes, {**scene.attrs, **({"photometric": MINISWHITE} if inverted else {})}
         if (colours := self._expanded(scene)) is not None:
             axes, names, about = (*axes, "c"), RGB[: colours.shape[1]], {}
@@ -109,7 +110,7 @@ class TiffImages(TiffHandle):
             units={a: u for a, u in facts.units.items() if a in known},
             origin={a: o for a, o in facts.origin.items() if a in known},
             coords=coords,
-            header=scene.header,
+            header={**scene.header, **together},
         )
 
 
