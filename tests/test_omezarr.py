@@ -148,6 +148,24 @@ def test_transformations_compose(tmp_path):
     assert (ds.y.attrs["units"], ds.x.attrs["units"]) == ("nm", "µm")
 
 
+def test_a_sequence_of_scales_and_translations_is_applied(tmp_path):
+    steps = [{"type": "scale", "scale": [2, 4]}, {"type": "translation", "translation": [1, -1]}]
+    image = {"axes": axes_of("yx", y="nanometer", x="nanometer"), "datasets": [{"path": "0"}]}
+    image["datasets"][0]["coordinateTransformations"] = [{"type": "sequence", "transformations": steps}]
+    group(tmp_path / "a.zarr", v05(image), **{"0": np.zeros((3, 4), "u1")})
+    ds = imload(tmp_path / "a.zarr")
+    assert ds.y.values.tolist() == [1, 3, 5]
+    assert ds.x.values.tolist() == [-1, 3, 7, 11]
+
+
+def test_a_transformation_that_is_not_applied_is_told(tmp_path):
+    turned = {"type": "affine", "affine": [[0, 1, 0], [1, 0, 0]]}
+    image = image_of(axes_of("yx", y="nanometer", x="nanometer"), [2, 4], then=[turned])
+    group(tmp_path / "a.zarr", v05(image), **{"0": np.zeros((3, 4), "u1")})
+    with pytest.warns(UserWarning, match="'0' has a transformation that is not applied: affine"):
+        assert imload(tmp_path / "a.zarr").img.spacing == {"y": 2.0, "x": 4.0}
+
+
 @pytest.mark.parametrize(
     ("axes", "dims"),
     [

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from intake_img.errors import warn
 from intake_img.formats.omezarr.systems import split_transformations
 from intake_img.formats.omezarr.windows import Window, dtype_range
 from intake_img.model.axes import KINDS, SPATIAL
@@ -50,6 +51,7 @@ __all__ = [
 VERSIONS = ("0.5", "0.4")
 """Versions that can be written; 0.5 uses Zarr format 3, 0.4 uses format 2."""
 _LONG_NAMES = {"time": "t", "channel": "c", "channels": "c"}
+_TRANSFORMATIONS = "coordinateTransformations"
 _SPARE = "iabdefghjklmnopqrsuvw"
 _WINDOW = ("start", "end", "min", "max")
 _PALETTE = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "0000FF", "FF0000", "FFFFFF")
@@ -153,11 +155,13 @@ def _multiscale(entry: Mapping[str, Any]) -> Multiscale:
     datasets = [_mapping(d, "an entry of datasets") for d in _list(entry.get("datasets"), "datasets")]
     if not datasets:
         raise ValueError("the metadata list no datasets: the image has no array")
-    common, others = split_transformations(entry.get("coordinateTransformations"))
+    common, others = split_transformations(entry.get(_TRANSFORMATIONS))
     levels = []
     for dataset in datasets:
-        scale, translation = _transformed([dataset.get("coordinateTransformations"), common], len(axes or ()))
-        levels.append(MultiscaleLevel(check_path(dataset.get("path")), scale, translation))
+        path, (own, unused) = check_path(dataset.get("path")), split_transformations(dataset.get(_TRANSFORMATIONS))
+        if unused:
+            warn(f"the array {path!r} has a transformation that is not applied: {', '.join(unused)}")
+        levels.append(MultiscaleLevel(path, *_transformed([own, common], len(axes or ()))))
     name = entry.get("name")
     return Multiscale(name if isinstance(name, str) else "", axes, tuple(levels), others)
 
