@@ -9,8 +9,8 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from intake_img.doors.cli.catalog_tables import is_database_url, is_table, listed, problems
 from intake_img.doors.cli.parsing import add_limits, command
-from intake_img.doors.cli.tables import is_database_url, is_table, listed, problems
 from intake_img.errors import TargetExistsError
 from intake_img.model.progress_bar import meter
 from intake_img.model.text import escaped, json_text, printable
