@@ -176,6 +176,8 @@ def test_report(ds, tmp_path):
     assert (tmp_path / "a.pdf").read_bytes()[:5] == b"%PDF-"
     with pytest.raises(ValueError, match=r"a report is \.html or \.pdf"):
         small.img.coloc.report(tmp_path / "a.docx")
+    with pytest.raises(ValueError, match="has the name of this image"):
+        small.img.coloc.report(tmp_path / "b.pdf", images={"image": small})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.html", "a.pdf"]
     url = f"memory://{os.getpid()}-reports/a.html"
     small.img.coloc.report(url, thresholds="otsu")

@@ -267,3 +267,10 @@ def test_empty_series(chunks):
     image = stack(np.ones((0, 4, 5)), "tyx", chunks)
     assert image.img.map_as_series(len, 0, dtype="i8").values.tolist() == np.zeros((4, 5), int).tolist()
     assert image.img.to_series().shape == (4, 5, 0)
+
+
+def test_coordinates_of_several_axes_keep_their_order():
+    image = stack(np.arange(24.0).reshape(2, 3, 4), "tyx").assign_coords(lat=(("y", "x"), np.ones((3, 4))))
+    for each in (image, image.chunk(2)):
+        xr.testing.assert_identical(each.img.to_series(dim="y").compute(), image.img.to_series(dim="y"))
+        assert each.img.to_series(dim="y")["lat"].dims == ("y", "x")

@@ -26,12 +26,12 @@ from intake_img.model.units import PIXEL, Quantity, convert, has_unit, parse_uni
 __all__ = ["common_unit", "in_common", "length", "pixels", "position", "step_of", "unit_of", "voxel_size"]
 
 
-def unit_of(array: xr.DataArray, axis: str) -> str | None:
+def unit_of(array: xr.DataArray | xr.Dataset, axis: str) -> str | None:
     """Return the symbol of the unit of an axis; None if it has none."""
     return symbol(array[axis].attrs.get("units")) if axis in array.dims and axis in array.coords else None
 
 
-def common_unit(array: xr.DataArray) -> str | None:
+def common_unit(array: xr.DataArray | xr.Dataset) -> str | None:
     """Return the unit of lengths in space: the unit of ``x``, else of ``y``, else of ``z``.
 
     Examples

@@ -17,14 +17,16 @@ from intake_img.accessor.arguments import integer, number
 from intake_img.accessor.channels import by_number
 from intake_img.accessor.coloc import checks
 from intake_img.accessor.coloc.inputs import ChannelImage, pixels_of
+from intake_img.accessor.table_positions import lengths_in, on_coordinate, places_on, stated_unit
 from intake_img.errors import AxesError, MissingExtraError
 from intake_img.kernels import blobs as kernel
 
-__all__ = ["check", "colocalize", "detect", "voxels_of"]
+__all__ = ["checked", "colocalize", "detect", "voxels_of"]
 
 
-def check(blobs: pd.DataFrame, spatial: tuple[str, ...] = (), lead: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Return blobs with a ``blob_id``, or raise an error that names the missing column."""
+def checked(scene: ChannelImage, blobs: pd.DataFrame, lead: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return blobs with a ``blob_id``, in the units of the image, or raise an error that names the missing column."""
+    spatial = scene.spatial
     if not isinstance(blobs, pd.DataFrame):
         raise TypeError(f"blobs are {type(blobs).__name__}: expected a DataFrame with blob_id, channel, z, y, x")
     if missing := [name for name in ("channel", *spatial, *lead) if name not in blobs]:
@@ -35,12 +37,24 @@ def check(blobs: pd.DataFrame, spatial: tuple[str, ...] = (), lead: tuple[str, .
     for axis in spatial:
         if blobs[axis].dtype.kind not in "iuf" and len(blobs):
             raise TypeError(f"the column {axis!r} of blobs contains {blobs[axis].dtype}: expected numbers")
+    blobs = _in_units_of(scene, blobs)
     if "blob_id" not in blobs:
         return blobs.assign(blob_id=np.arange(len(blobs)))
     if blobs["blob_id"].duplicated().any():
         twice = blobs["blob_id"][blobs["blob_id"].duplicated()].iloc[0]
         raise ValueError(f"blob_id {twice} occurs twice: each blob needs a number of its own")
     return blobs
+
+
+def _in_units_of(scene: ChannelImage, blobs: pd.DataFrame) -> pd.DataFrame:
+    """Return blobs with their positions in the units of the axes, if the table states units."""
+    found = {a: on_coordinate(blobs, a, scene.image, a) for a in scene.spatial if stated_unit(blobs, a)}
+    if not found:
+        return blobs
+    out = blobs.assign(**found)
+    units = {a: scene.unit_of(a) for a in found}
+    out.attrs = {**blobs.attrs, "column_units": {**blobs.attrs["column_units"], **units}}
+    return out
 
 
 def lead_of(scene: ChannelImage) -> tuple[str, ...]:
@@ -56,16 +70,7 @@ def voxels_of(scene: ChannelImage, blobs: pd.DataFrame) -> np.ndarray:
 
 def positions_of(scene: ChannelImage, blobs: pd.DataFrame, axis: str) -> np.ndarray:
     """Return the index of each blob on a kept axis, found by its coordinate; -1 if there is none."""
-    values = blobs[axis].to_numpy()
-    if axis not in scene.image.coords:
-        index = values.astype(np.int64)
-        return np.where((index >= 0) & (index < scene.image.sizes[axis]), index, -1)
-    found = scene.image.indexes[axis].get_indexer(values)
-    if (found < 0).any() and np.issubdtype(values.dtype, np.number) and scene.image[axis].dtype.kind in "iuf":
-        near = scene.image.indexes[axis].get_indexer(values, method="nearest")
-        close = np.abs(scene.image[axis].values[near] - values) <= 1e-6 * scene.spacing(axis)
-        found = np.where((found < 0) & close, near, found)
-    return found
+    return places_on(scene.image, axis, scene.image.sizes[axis], blobs[axis].to_numpy())
 
 
 def colocalize(obj: Any, blobs: pd.DataFrame, *, threshold: Any, footprint: Any, overlap: str) -> pd.DataFrame:
@@ -74,7 +79,7 @@ def colocalize(obj: Any, blobs: pd.DataFrame, *, threshold: Any, footprint: Any,
         raise ValueError(f"overlap={overlap!r}: expected 'share' or 'last'")
     scene = ChannelImage(obj)
     lead = lead_of(scene)
-    blobs = check(blobs, scene.spatial, lead)
+    blobs = checked(scene, blobs, lead)
     channels = np.array([scene.channel(c) for c in blobs["channel"]], dtype=int)
     voxels = voxels_of(scene, blobs)
     shape = tuple(scene.image.sizes[a] for a in scene.spatial)
@@ -115,9 +120,10 @@ def _offsets(scene: ChannelImage, blobs: pd.DataFrame, footprint: Any) -> list[n
         if "radius" not in blobs:
             raise ValueError("footprint='radius' needs a column 'radius' of the blobs")
         spacing = np.array([scene.spacing(a) for a in scene.spatial])
-        if not (blobs["radius"].to_numpy(float) >= 0).all():
+        own = lengths_in(blobs, "radius", scene.unit)
+        if not (own >= 0).all():
             raise ValueError("the column 'radius' of blobs contains negative or undefined lengths")
-        radii, index = np.unique(blobs["radius"].to_numpy(float), return_inverse=True)
+        radii, index = np.unique(own, return_inverse=True)
         balls = [kernel.ball(r / spacing) for r in radii]
         return [balls[k] for k in index]
     if isinstance(footprint, Mapping):

@@ -125,4 +125,6 @@ class ColocPictures:
         if images is not None and not isinstance(images, Mapping):
             raise TypeError(f"images are {type(images).__name__}: expected a mapping of names to Datasets")
         name = str(self._obj.attrs.get("uri") or "image").rsplit("/", 1)[-1]
+        if name in (images or {}):
+            raise ValueError(f"images[{name!r}] has the name of this image: name it otherwise")
         return report({name: self._obj, **(images or {})}, path, pairs=pairs, **options)

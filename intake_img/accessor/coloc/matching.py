@@ -16,7 +16,7 @@ import xarray as xr
 
 from intake_img.accessor.arguments import choice, integer, number
 from intake_img.accessor.coloc import checks
-from intake_img.accessor.coloc.blobs import check
+from intake_img.accessor.coloc.blobs import checked
 from intake_img.accessor.coloc.inputs import ChannelImage
 from intake_img.accessor.lengths import in_common, length
 from intake_img.kernels import matching as kernel
@@ -136,7 +136,7 @@ def match(
     scene = ChannelImage(obj)
     if method not in kernel.METHODS:
         raise ValueError(f"method={method!r}: expected one of {', '.join(kernel.METHODS)}")
-    blobs = check(blobs, scene.spatial)
+    blobs = checked(scene, blobs)
     tolerance = scene.lengths(tol, "tol", units)
     roi = scene.region(roi)
     blobs = within(blobs, roi, scene)
@@ -317,7 +317,7 @@ def _tidy(parts: list[dict[str, Any]], kept: list[str], spatial: tuple[str, ...]
 def nearest(obj: Any, blobs: pd.DataFrame, channel1: Any, channel2: Any) -> pd.DataFrame:
     """Nearest neighbour of each blob of one channel in another; see `Coloc.nearest`."""
     scene = ChannelImage(obj)
-    blobs = check(blobs, scene.spatial)
+    blobs = checked(scene, blobs)
     kept = [a for a in scene.lead if a in blobs.columns]
     parts = []
     _finite(blobs, scene.spatial)
@@ -345,7 +345,7 @@ def cross_k(
 ) -> xr.Dataset:
     """Ripley's cross-K with a random-label null; see `Coloc.cross_k`."""
     scene = ChannelImage(obj)
-    blobs = check(blobs, scene.spatial)
+    blobs = checked(scene, blobs)
     kept = [a for a in scene.lead if a in blobs.columns]
     spatial = tuple(a for a in scene.spatial if scene.image.sizes[a] > 1)
     low = np.array([scene.origin(a) - scene.spacing(a) / 2 for a in spatial])

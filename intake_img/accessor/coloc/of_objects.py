@@ -38,7 +38,7 @@ class ObjectColoc:
         ----------
         blobs : DataFrame
             ``blob_id, channel, z, y, x`` and ``t`` as values of the coordinates, and ``radius``, if known, in the
-            common unit.
+            common unit; or in the units that ``attrs["column_units"]`` states.
         threshold : "min", float or mapping
             A blob is in a channel if its mean there is at least the channel's threshold: the lowest mean of the
             channel's own blobs, a percentile of all voxels around them, or given values. Thresholds apply to the
@@ -75,7 +75,8 @@ class ObjectColoc:
         Parameters
         ----------
         blobs : DataFrame
-            ``blob_id, channel, z, y, x`` and, if known, ``t``: values of the coordinates, each in the unit of its axis.
+            ``blob_id, channel, z, y, x`` and, if known, ``t``: values of the coordinates, each in the unit of its axis,
+            or in the unit that ``attrs["column_units"]`` states.
         tol : float, str, quantity, or mapping of str to these
             Semi-axes of the ellipsoid; a bare number is in the common unit. A distance equal to it does not match.
         units : {None, "px"}

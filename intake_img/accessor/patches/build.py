@@ -108,7 +108,9 @@ def patches(
         Filters: functions of a patch (an array) that return whether to keep it; see
         `intake_img.accessor.patches.filters`. Rejected random patches are drawn again.
     centers : table or array, optional
-        For ``sample="centers"``: columns by the names of axes, or an array with a column for each cut axis.
+        For ``sample="centers"``: columns by the names of axes, or an array with a column for each cut axis. Columns
+        whose unit a table states (``attrs["column_units"]``) are in that, others in `units`; along axes that are not
+        cut they are labels of the coordinate, or indices without one or if they are named ``t0``.
     table : DataFrame or path, optional
         For ``sample="fixed"``: first pixels ``y0``, ``x0``, ..., as in `Patches.table`.
 

@@ -10,6 +10,7 @@ import numpy as np
 from intake_img.accessor.patches.plan import Plan
 from intake_img.accessor.patches.sampling import Places
 from intake_img.accessor.patches.sources import Source
+from intake_img.accessor.table_positions import as_pixels, places_on
 from intake_img.errors import AxesError
 
 if TYPE_CHECKING:
@@ -91,11 +92,27 @@ def _common(table: pd.DataFrame, over: Sequence[str], sources: Sequence[Source])
     index = np.zeros((len(table), len(over)), np.int64)
     for k, a in enumerate(over):
         lengths = np.array([s.sizes[a] for s in sources], np.int64)[source]
+        if f"{a}0" not in table.columns and a in table.columns:
+            index[:, k] = _labelled(table[a].to_numpy(), a, source, sources)
+            continue
         default = 0 if (lengths == 1).all() else None
         index[:, k] = _column(table, [f"{a}0", a], default, f"the index along {a!r}").astype(np.int64)
         if (bad := np.flatnonzero((index[:, k] < 0) | (index[:, k] >= lengths))).size:
             raise ValueError(f"row {bad[0]} of the table has {a}0={index[bad[0], k]}, the axis has {lengths[bad[0]]}")
     return source, index
+
+
+def _labelled(labels: np.ndarray, axis: str, source: np.ndarray, sources: Sequence[Source]) -> np.ndarray:
+    """Return indices along an axis from the labels of its coordinate."""
+    found = np.empty(len(labels), np.int64)
+    for number, each in enumerate(sources):
+        rows = source == number
+        found[rows] = places_on(each.coords, axis, each.sizes[axis], labels[rows])
+    if (bad := np.flatnonzero(found < 0)).size:
+        raise ValueError(
+            f"row {bad[0]} of the table has {axis}={labels.tolist()[bad[0]]!r}: the image has no such sample"
+        )
+    return found
 
 
 def places_of(table: pd.DataFrame, axes: Sequence[str], over: Sequence[str], sources: Sequence[Source]) -> Places:
@@ -119,23 +136,16 @@ def centers_of(
     sources: Sequence[Source],
     units: str,
 ) -> Places:
-    """Return the positions of patches around points, given in pixels or in the units of the coordinates."""
-    from intake_img.model.datasets import spacing_of
+    """Return the positions of patches around points, given in pixels or in the units of the coordinates.
 
+    A column is in the unit that the table states for it, whatever `units` is.
+    """
     source, index = _common(table, over, sources)
     start = np.empty((len(table), len(axes)), np.int64)
     for k, a in enumerate(axes):
-        points = _column(table, [a], None, f"the centre along {a!r}")
-        if units == "physical":
-            lines = []
-            for s in sources:
-                step = spacing_of(s.coords[a]) if a in s.coords.coords else None
-                if step is None:
-                    raise ValueError(
-                        f"units='physical': axis {a!r} of source {s.number} has no evenly spaced coordinate"
-                    )
-                lines.append((float(s.coords[a].values[0]), step))
-            line = np.array(lines)[source]
-            points = (points - line[:, 0]) / line[:, 1]
+        _column(table, [a], None, f"the centre along {a!r}")
+        points = np.empty(len(table))
+        for number, each in enumerate(sources):
+            points[source == number] = as_pixels(table, a, each.coords, a, units)[source == number]
         start[:, k] = np.floor(points + 0.5).astype(np.int64) - size[k] // 2
     return Places(source, index, start)

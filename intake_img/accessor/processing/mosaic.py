@@ -19,8 +19,9 @@ from intake_img.accessor.processing.moving import fill_of
 from intake_img.accessor.processing.placing import Cutout, Spans, drawn, overlap_of
 from intake_img.accessor.processing.shifts import at_place
 from intake_img.accessor.progress import bar
+from intake_img.accessor.table_positions import stated_unit
 from intake_img.accessor.variables import gridded, is_categorical, joined, lazy, with_data
-from intake_img.errors import AxesError
+from intake_img.errors import AxesError, UnitsError
 from intake_img.kernels import mosaic as tiles
 from intake_img.kernels.translation import offset
 from intake_img.model.axes import SPATIAL, spell
@@ -69,7 +70,8 @@ class Mosaics:
             What is shown where tiles overlap: the last one, the first one, or their mean (of integers rounded, halves
             to even). Of labels and masks the last one; labels keep their numbers.
         units : {"physical", "pixel"}
-            Whether positions are in the common unit of the image, that of ``x``, or in pixels.
+            Whether positions are in the common unit of the image, that of ``x``, or in pixels; columns whose unit a
+            table states (``attrs["column_units"]``) are in that.
         fill : float, optional
             What is between tiles; by default NaN in floats, 0 in all else.
 
@@ -216,6 +218,7 @@ class _Stage:
             )
         axes, values = _values(array, positions, array.sizes[along])
         steps = np.array([step_of(array, a) if units == "physical" else 1.0 for a in axes])
+        values = values * [_scale(array, a, stated_unit(positions, a), units) for a in axes]
         corners = np.rint((values - values.min(axis=0)) / steps).astype(np.int64)
         size = tuple(array.sizes[a] for a in axes)
         stage = cls(along, axes, values, steps, corners, size, units == "physical")
@@ -226,6 +229,19 @@ class _Stage:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(int(n) for n in self.corners.max(axis=0) + self.size)
+
+
+def _scale(array: xr.DataArray, axis: str, unit: str | None, units: str) -> float:
+    """Return what the unit that a table states is in pixels, or in the common unit of the image."""
+    if unit is None:
+        return 1.0
+    if unit == PIXEL:
+        return 1.0 if units == "pixel" else step_of(array, axis)
+    common = common_unit(array)
+    if common is None:
+        raise UnitsError(f"positions along {axis!r} are in {unit!r}, but the axes of the image have no unit")
+    factor = 1.0 if unit == common else convert(1.0, unit, common)
+    return factor / step_of(array, axis) if units == "pixel" else factor
 
 
 def _values(array: xr.DataArray, positions: Any, n: int) -> tuple[tuple[str, ...], np.ndarray]:

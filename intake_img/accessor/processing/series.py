@@ -157,7 +157,7 @@ class SeriesMethods:
             axis = one_axis(array, dim)
             data = _of_series(array, chunked(array), axis, block_size, "block_size")
             if not isinstance(data, Held):
-                return array.copy(data=data).transpose(..., axis)
+                return array.copy(data=data).transpose(..., axis, transpose_coords=False)
             place = array.get_axis_num(axis)
             dims = [str(d) for k, d in enumerate(array.dims) if k != place]
             return with_data(array, np.array(np.moveaxis(data.array, place, -1), order="C"), [*dims, axis])
