@@ -9,11 +9,13 @@ import math
 import os
 import random
 import shutil
+import sys
 import warnings
 import zipfile
 from pathlib import Path
 
 import dask.array as da
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
@@ -987,3 +989,28 @@ def test_s3(s3):
     for name in ("a.zarr", "sub/b.zarr.zip"):
         imsave(ds, f"s3://images/{name}", storage_options=s3)
         assert_same(imload(f"s3://images/{name}", storage_options=s3), ds)
+
+
+@pytest.mark.parametrize("library", [True, False], ids=["libdeflate", "zlib"])
+@pytest.mark.parametrize("codec", ["gzip", "zlib"])
+def test_deflated_chunks(codec: str, library: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read and what is refused does not depend on what inflates."""
+    if library:
+        pytest.importorskip("imagecodecs")
+    else:
+        monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    values = np.random.default_rng(0).integers(0, 50, (200, 100)).astype("u2")
+    made = numcodecs.GZip() if codec == "gzip" else numcodecs.Zlib()
+    zarr.create_array(tmp_path / "a.zarr", data=values, chunks=(200, 100), compressors=made, zarr_format=2)
+    place = tmp_path / "a.zarr" / "0.0"
+    packed = place.read_bytes()
+    read = lambda: imload(tmp_path / "a.zarr", metadata={"axes": "yx"}, chunks=None).image.values  # noqa: E731
+    halves = [bytes(made.encode(part.tobytes())) for part in (values[:100], values[100:])]
+    for good in [packed, packed + packed] + [b"".join(halves)] * (codec == "gzip"):
+        place.write_bytes(good)
+        np.testing.assert_array_equal(read(), values)
+    middle = packed[:5000] + b"\xff" * 50 + packed[5050:]
+    for bad in [packed[:-20], packed[:-4] + bytes(4), middle, halves[0]] + [packed + b"more"] * (codec == "gzip"):
+        place.write_bytes(bad)
+        with pytest.raises(FormatError, match=r"a\.zarr"):
+            read()

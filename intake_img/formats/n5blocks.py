@@ -20,6 +20,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.chunked import ChunkedArray, Place, file_bytes, positive, there, values_in
+from intake_img.formats.inflating import inflated_quickly
 from intake_img.storage.files import File
 
 __all__ = ["ATTRIBUTES", "N5Dataset", "folders_in", "is_dataset"]
@@ -27,7 +28,6 @@ __all__ = ["ATTRIBUTES", "N5Dataset", "folders_in", "is_dataset"]
 ATTRIBUTES = "attributes.json"
 """Name of the file of attributes."""
 _DTYPES = {f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)} | {"float32", "float64"}
-_SMALL = 2**12  # bytes that zlib inflates in no time
 _LZ4_BLOCK = struct.Struct("<8sBiii")  # of lz4-java: magic, method, size packed, size, checksum
 
 
@@ -156,25 +156,10 @@ def _raw(data: memoryview, want: int) -> memoryview:
 
 
 def _zlib(data: memoryview, want: int) -> Any:
-    quick = _inflated_quickly(data, want) if data[:2] == b"\x1f\x8b" else None
-    if quick is not None:
+    method = "gzip" if data[:2] == b"\x1f\x8b" else "zlib"  # useZlib
+    if (quick := inflated_quickly(data, want, method)) is not None:
         return quick
-    return _inflated(zlib.decompressobj(zlib.MAX_WBITS | 32), data, want)  # gzip, or zlib (useZlib)
-
-
-def _inflated_quickly(data: memoryview, want: int) -> Any:
-    """Inflate gzip by libdeflate, in a third of the time; None without imagecodecs, and for what zlib has to judge."""
-    try:
-        import imagecodecs
-    except ImportError:
-        return None
-    if not imagecodecs.GZIP.available or len(data) < _SMALL:
-        return None
-    try:
-        found = imagecodecs.gzip_decode(bytes(data), out=bytearray(want))
-    except (RuntimeError, ValueError):
-        return None
-    return found if len(found) == want else None
+    return _inflated(zlib.decompressobj(zlib.MAX_WBITS | 32), data, want)
 
 
 def _bzip2(data: memoryview, want: int) -> bytes:

@@ -29,6 +29,7 @@ CUBE = (slice(20, 28), slice(300, 364), slice(300, 364))
 CODECS = {
     "zstd": zarr.codecs.ZstdCodec(level=3, checksum=True),
     "blosc": zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+    "gzip": zarr.codecs.GzipCodec(level=1),
 }
 
 
@@ -177,6 +178,11 @@ def reading() -> dict[str, Row]:
             lambda: image(stored_zarr(LARGE, codec="blosc")).compute(),
             lambda: over_zarr(stored_zarr(LARGE, codec="blosc"))[...],
             "zarr",
+        ),
+        "read Zarr, chunks of 1024 x 1024, gzip": (
+            lambda: read(stored_zarr(LARGE, codec="gzip")),
+            lambda: over_tensorstore(stored_zarr(LARGE, codec="gzip")).read().result(),
+            "tensorstore",
         ),
         "read TIFF, zlib strips of 8 KB": (lambda: read(strips()), lambda: tifffile.imread(strips()), "tifffile"),
         "read TIFF, not compressed": (lambda: read(mapped()), lambda: tifffile.imread(mapped()), "tifffile"),

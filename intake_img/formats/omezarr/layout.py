@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from intake_img.errors import FormatError
+from intake_img.formats.inflating import inflated_quickly
 from intake_img.formats.omezarr.chunk_files import ChunkFiles, Inflate, checksum
 from intake_img.storage.files import File
 
@@ -55,7 +57,8 @@ def _format_3(array: Any, facts: Mapping[str, Any], folder: File) -> ChunkFiles 
         return None
     endian = codecs[0][1].get("endian")
     stored = array.dtype.newbyteorder(_ENDIAN[getattr(endian, "value", endian)])
-    steps = [step for codec in reversed(codecs[1:]) if (step := _inflate(*codec)) is not None]
+    want = math.prod(chunk) * stored.itemsize
+    steps = [step for name, _ in reversed(codecs[1:]) if (step := _inflate(name, want)) is not None]
     if len(steps) < len(codecs) - 1:
         return None
     inflate = None if not steps else steps[0] if len(steps) == 1 else partial(_inflated, steps)
@@ -70,8 +73,7 @@ def _format_2(array: Any, facts: Mapping[str, Any], folder: File) -> ChunkFiles 
         return None
     inflate = None
     if compressor is not None:
-        options = compressor.get_config()
-        inflate = _inflate(options["id"], options)
+        inflate = _inflate(compressor.codec_id, math.prod(array.chunks) * array.dtype.itemsize)
         if inflate is None:
             return None
     fill = array.fill_value
@@ -104,7 +106,8 @@ def _checked(data: Any) -> memoryview:
     return view[:-4]
 
 
-def _inflate(name: str, options: Mapping[str, Any]) -> Inflate | None:
+def _inflate(name: str, want: int) -> Inflate | None:
+    """Return the function that undoes a codec; `want` is the size of a chunk in bytes."""
     import numcodecs
 
     from intake_img.formats.omezarr.codecs import checked_blosc
@@ -113,7 +116,12 @@ def _inflate(name: str, options: Mapping[str, Any]) -> Inflate | None:
         "blosc": checked_blosc,
         "crc32c": _checked,
         "zstd": numcodecs.zstd.decompress,  # without the checks of `Zstd.decode`, which take a twentieth as long
-        "gzip": numcodecs.GZip().decode,
-        "zlib": numcodecs.Zlib().decode,
+        "gzip": partial(_deflated, "gzip", numcodecs.GZip().decode, want),
+        "zlib": partial(_deflated, "zlib", numcodecs.Zlib().decode, want),
     }
     return known.get(name)
+
+
+def _deflated(method: str, usual: Inflate, want: int, data: Any) -> Any:
+    found = inflated_quickly(data, want, method)
+    return usual(data) if found is None else found
