@@ -142,14 +142,15 @@ def test_on_a_server(tmp_path):
     fs.rm("/emd", recursive=True)
 
 
-def test_prismatic_names_the_array_by_what_it_is(tmp_path):
+@pytest.mark.parametrize("names", [("R_x", "R_y"), ("Rx", "Ry")])
+def test_prismatic_names_the_array_by_what_it_is(tmp_path, names):
     values = np.arange(4 * 3 * 5, dtype="f4").reshape(4, 3, 5)
     with h5py.File(tmp_path / "a.emd", "w") as f:
         f.create_group("4DSTEM_simulation").attrs.update(emd_group_type=2, version_major=0, version_minor=5)
         group = f.create_group("4DSTEM_simulation/data/realslices/virtual_detector_depth0000")
         group.attrs["emd_group_type"] = 1
         group["realslice"] = values
-        dims = (("R_x", "[n_m]", 0.25), ("R_y", "[n_m]", 0.5), ("bin_outer_angle", "[mrad]", 2.0))
+        dims = ((names[0], "[n_m]", 0.25), (names[1], "[n_m]", 0.5), ("bin_outer_angle", "[mrad]", 2.0))
         for k, (name, unit, step) in enumerate(dims):
             group[f"dim{k + 1}"] = step * np.arange(values.shape[k])
             group[f"dim{k + 1}"].attrs.update(name=np.bytes_(name), units=np.bytes_(unit))

@@ -22,7 +22,7 @@ from intake_img.model.axes import default_axes
 __all__ = ["array_name", "facts_of", "images_of"]
 
 _DEEP = 12  # groups within each other
-_REAL_SPACE = {"R_x": "x", "R_y": "y"}  # beside Q_x and Q_y
+_REAL_SPACE = {"R_x": "x", "R_y": "y", "Rx": "x", "Ry": "y"}  # beside Q_x and Q_y
 _ARRAYS = (b"data", b"realslice", b"datacube", b"diffractionslice")
 
 
