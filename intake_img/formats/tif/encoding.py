@@ -208,7 +208,7 @@ def _check_ome(sizes: Mapping[str, int], stored: str, colour: str | None) -> Non
     if sizes.get("s", 1) > 1 and {"y", "x"} <= set(sizes) and not colour:
         raise CannotWriteError(f"rgb=False: OME-TIFF stores the axis s only as samples of colour: {advice}")
     if not {"y", "x"} <= set(sizes):
-        raise CannotWriteError(f"OME-TIFF needs the axes y and x, the image has {','.join(sizes) or 'neither'}: {advice}")
+        raise CannotWriteError(f"OME-TIFF needs the axes y and x, not {','.join(sizes) or 'none'}: {advice}")
     if stored not in _OME_DTYPES:
         cast = ", or cast small numbers, such as labels, with .astype('int32')" if np.dtype(stored).kind in "iu" else ""
         raise CannotWriteError(f"OME-TIFF cannot store the dtype {np.dtype(stored)}: {advice}{cast}")
