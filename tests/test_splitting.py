@@ -157,7 +157,7 @@ def test_objects_with_two_equal_markers_are_flooded_in_the_company_of_others(dat
 @given(data=st.data())
 def test_peaks_equal_scikit_image(data):
     dims, shape, chunks, rng = drawn(data)
-    dtype = data.draw(st.sampled_from(["u1", "i2", "f8"]))
+    dtype = data.draw(st.sampled_from(["u1", "i2", "f2", "f8"]))
     image = (ndimage.gaussian_filter(rng.random(shape), 0.8) * data.draw(st.sampled_from([8, 200]))).astype(dtype)
     radius, border = data.draw(st.integers(1, 4)), data.draw(st.booleans())
     threshold = data.draw(st.sampled_from([None, 4]))

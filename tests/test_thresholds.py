@@ -140,6 +140,16 @@ def test_what_is_not_finite_does_not_count_and_a_constant_image_is_background():
         stack(np.eye(4), "yx").img.threshold("multiotsu").compute()
 
 
+@pytest.mark.parametrize("method", ["otsu", "triangle", "yen", "isodata", "mean", "li"])
+@pytest.mark.parametrize("value", [0.0, 0.001, 3.5, -2.0, 7])
+def test_an_image_of_one_value_is_background(value, method):
+    """Bins around a constant of floats have their centres beside it: it is not compared with them."""
+    for chunks in (None, {"y": 2}):
+        image = stack(np.full((4, 5), value), "yx", chunks)
+        assert float(image.img.threshold_values(method)) == value
+        assert not image.img.threshold(method).any()
+
+
 @examples(15)
 @given(data=st.data())
 def test_hysteresis_equals_scikit_image(data):

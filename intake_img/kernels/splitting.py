@@ -80,6 +80,7 @@ def candidates(image: np.ndarray, output: np.ndarray, *, radii: Sequence[int], t
     """Mark pixels above a threshold that none in a box around them exceeds."""
     from scipy import ndimage
 
+    image = image.astype(np.float32) if image.dtype == np.float16 else image  # which scipy does not filter
     size = [2 * r + 1 for r in radii]
     if wide.beyond_floats(image):
         highest = np.empty_like(image)

@@ -21,6 +21,8 @@ from intake_img.kernels.levels import level_counts
 __all__ = ["METHODS", "Counting", "above", "classified"]
 
 METHODS = ("otsu", "li", "triangle", "yen", "isodata", "mean", "minimum", "multiotsu")
+CONSTANT = ("otsu", "triangle", "yen", "isodata")
+"""Methods whose threshold of an image of one value is this value, so that all of it is background."""
 MOST = 2**26
 """Different values that are held at most, and bins of a histogram of integers."""
 
@@ -136,7 +138,7 @@ class Counting:
         """Powered by `skimage.filters`, from a histogram."""
         from skimage import filters
 
-        if constant and self.method in ("otsu", "triangle"):
+        if constant and self.method in CONSTANT:
             return np.array([float(value)])
         if self.method == "triangle":
             return np.array([float(_triangle(counts, centers))])

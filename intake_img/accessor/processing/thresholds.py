@@ -58,9 +58,10 @@ class Thresholds:
     ) -> Any:
         """Return the mask of pixels that are brighter than a threshold. Powered by `skimage.filters`.
 
-        The image is read once for the thresholds of integers, twice for the thresholds of floats, and once more for the
-        mask. NaN and infinities are ignored; NaN is not in the mask. Integers of 8 and 16 bits need 0.5 MB for each
-        computed chunk; wider integers, and floats with ``li``, need memory for their distinct values, at most 2**26.
+        The image is read once for the thresholds of integers, twice for the thresholds of floats, and once more for
+        the mask. NaN and infinities are ignored; NaN is not in the mask. An image of one value is background.
+        Integers of 8 and 16 bits need 0.5 MB for each computed chunk; wider integers, and floats with ``li``, need
+        memory for their distinct values, at most 2**26.
 
         Parameters
         ----------
