@@ -17,7 +17,7 @@ import xarray as xr
 
 from intake_img import imload, imsave
 
-GATES = {".npy": 1.0, ".tif": 2.0, ".ome.tif": 2.0, ".zarr": 1.0, ".png": 1.5}
+GATES = {".npy": 1.0, ".tif": 2.0, ".ome.tif": 2.0, ".zarr": 1.0, ".png": 1.5, ".plain.tif": 0.5, ".own.tif": 0.5}
 """Milliseconds above the library, by ending."""
 
 
@@ -45,16 +45,31 @@ LIBRARIES: dict[str, Callable[[str], Any]] = {
     ".npy": lambda path: np.load(path, mmap_mode="r").shape,
     ".tif": _tif,
     ".ome.tif": _tif,
+    ".plain.tif": _tif,
+    ".own.tif": _tif,
     ".zarr": _zarr,
     ".png": _png,
 }
 
 
+def _write_pages(path: Path, own: bool) -> None:
+    """Write 128 pages without a description, which may each have their own values of a tag elsewhere in the file."""
+    import tifffile
+
+    more = {"resolution": (3, 3)} if own else {}
+    with tifffile.TiffWriter(path) as out:
+        for _ in range(128):
+            out.write(np.zeros((64, 64), "u2"), photometric="minisblack", metadata=None, **more)
+
+
 @pytest.fixture(scope="session", params=list(GATES))
 def stored(request: pytest.FixtureRequest, big: Path, texture: np.ndarray) -> tuple[str, str]:
+    path = big / f"opened{request.param}"
+    if request.param in (".plain.tif", ".own.tif"):
+        _write_pages(path, request.param == ".own.tif")
+        return request.param, str(path)
     axes = "yx" if request.param == ".png" else "zyx"
     values = np.stack([texture[:1024, :1024]] * 16)[(0,) * (3 - len(axes))]
-    path = big / f"opened{request.param}"
     imsave(xr.Dataset({"image": (tuple(axes), values)}), path, overwrite=True)
     return request.param, str(path)
 
