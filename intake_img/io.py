@@ -206,7 +206,8 @@ def imsave(
         with the image, unless the write is lossy. An interrupted write of a single file starts again.
     progress : bool or callable, optional
         Show a progress bar; by default only for long work in a terminal. A callable gets the number of bytes written
-        since the last call; if it raises an error, the write is aborted and leaves nothing behind.
+        since the last call; if it raises an error, the write is aborted and leaves nothing behind, except for the
+        complete ones of many files, hidden, for `resume`.
     storage_options : mapping, optional
         Options of the fsspec file system.
     engine : {"dask", "threads"}, optional

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 import time
 import warnings
 
@@ -335,6 +336,55 @@ def test_an_existing_target_is_an_error_of_both_kinds(stack):
 
 
 # progress
+
+FILES = [
+    ".tif",
+    ".ome.tif",
+    ".npy",
+    ".npz",
+    ".zarr",
+    ".h5",
+    ".nii.gz",
+    ".mrc",
+    ".fits",
+    ".nrrd",
+    ".czi",
+    ".klb",
+    ".bin",
+]
+
+
+@pytest.mark.parametrize("extension", FILES)
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, KeyError, OSError])
+def test_an_error_of_the_callback_ends_the_write_as_it_is(tmp_path, extension, error):
+    """No writer takes it for its own."""
+    told, values = [], da.zeros((4, 30, 40), dtype="u1", chunks=(1, -1, -1))
+
+    def progress(nbytes):
+        told.append(nbytes)
+        raise error("stop")
+
+    with pytest.raises(error) as caught:
+        imsave(xr.Dataset({"image": (("t", "y", "x"), values)}), tmp_path / f"a{extension}", progress=progress)
+    assert type(caught.value) is error
+    assert caught.value.args == ("stop",)
+    assert len(told) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [{}, {"pyramid": 1}, {"tile": 64}], ids=str)
+def test_no_thread_reads_ahead_after_an_error_of_tifffile(tmp_path, monkeypatch, options):
+    def write(self, data, **others):
+        next(iter(data))
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr("tifffile.TiffWriter.write", write)
+    values = da.zeros((40, 800, 800), dtype="u1", chunks=(1, -1, -1))  # more than is read together
+    image = xr.Dataset({"image": (("t", "y", "x"), values)})
+    with pytest.raises(CannotWriteError, match="a mistake") as caught:
+        imsave(image, tmp_path / "a.tif", **options)
+    assert caught.value.__traceback__ is not None
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("intake_img-ahead")]
 
 
 class _Terminal(io.StringIO):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -124,7 +124,7 @@ def _grouped(edges: Sequence[np.ndarray], whole: int, itemsize: int) -> list[np.
 
 def iter_planes(
     pixels: Pixels, ndim: int = 2, budget: int = 2**27, slab_bytes: int = 2**24, folder: str | None = None
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Iterate over the last `ndim` axes of `pixels`, in C order of the preceding axes, reading one slab ahead.
 
     A slab has as many planes as one row of native tiles (or dask chunks) spans, unless that is more than `budget`

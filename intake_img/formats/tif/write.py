@@ -10,7 +10,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -111,11 +111,13 @@ def _write_levels(
         contextlib.ExitStack() as files,
     ):
         spools = [files.enter_context(_spool(path)) for _ in range(0 if given else count)]
-        planes = source.planes(plan.pixels, plan.page, spools[0] if spools else None, labels)
-        writer.write(_pieces(planes, plan), shape=plan.pixels.shape, subifds=count or None, **tags, **options)
-        for shape, planes in _smaller(source, given, spools, plan, labels):
+        first = source.planes(plan.pixels, plan.page, spools[0] if spools else None, labels)
+        with contextlib.closing(first) as planes:  # else they read ahead for as long as an error lives
+            writer.write(_pieces(planes, plan), shape=plan.pixels.shape, subifds=count or None, **tags, **options)
+        for shape, further in _smaller(source, given, spools, plan, labels):
             axes = {"axes": letters(plan)}
-            writer.write(_pieces(planes, plan), shape=shape, subfiletype=1, metadata=axes, **options)
+            with contextlib.closing(further) as planes:
+                writer.write(_pieces(planes, plan), shape=shape, subfiletype=1, metadata=axes, **options)
 
 
 def _seal(path: str) -> None:
@@ -141,7 +143,7 @@ def _check_request(name: str, byteorder: str | None, pyramid: int, levels: Seque
 
 def _smaller(
     source: _Source, given: Sequence[Pixels], spools: Sequence[IO[bytes]], plan: TiffEncoding, labels: bool
-) -> Iterator[tuple[tuple[int, ...], Iterator[np.ndarray]]]:
+) -> Iterator[tuple[tuple[int, ...], Generator[np.ndarray, None, None]]]:
     """Yield shape and planes of each smaller level: of those given, or halved from what the level before spooled."""
     for level in given:
         yield level.shape, source.planes(level, plan.page, None, labels)
@@ -158,26 +160,31 @@ def _threads(plan: TiffEncoding) -> dict[str, int]:
 
 
 class _Source:
-    """Iterates over planes, and remembers whether an error came from there rather than from the writer."""
+    """Iterates over planes, and remembers whether an error came from there, or from what is told of the progress,
+    rather than from the writer.
+    """
 
     def __init__(self, progress: Callable[[int], None] | None, folder: str) -> None:
         self.progress, self.folder, self.failed = progress, folder, False
 
-    def planes(self, pixels: Pixels, ndim: int, spool: IO[bytes] | None, labels: bool) -> Iterator[np.ndarray]:
-        planes = iter_planes(pixels, ndim, folder=self.folder)
-        while True:
-            try:
-                plane = next(planes, None)
-            except BaseException:
-                self.failed = True
-                raise
-            if plane is None:
-                return
-            if spool is not None:
+    def planes(
+        self, pixels: Pixels, ndim: int, spool: IO[bytes] | None, labels: bool
+    ) -> Generator[np.ndarray, None, None]:
+        with contextlib.closing(iter_planes(pixels, ndim, folder=self.folder)) as planes:
+            while (plane := self._next(planes, spool, labels)) is not None:
+                yield plane
+
+    def _next(self, planes: Iterator[np.ndarray], spool: IO[bytes] | None, labels: bool) -> np.ndarray | None:
+        try:
+            plane = next(planes, None)
+            if plane is not None and spool is not None:
                 _halved(plane, labels).tofile(spool)
-            if self.progress is not None:
+            if plane is not None and self.progress is not None:
                 self.progress(plane.nbytes)
-            yield plane
+        except BaseException:
+            self.failed = True
+            raise
+        return plane
 
 
 def _pieces(planes: Iterator[np.ndarray], plan: TiffEncoding) -> Iterator[np.ndarray]:
@@ -244,7 +251,7 @@ def _spooled(
     plan: TiffEncoding,
     spool: IO[bytes] | None,
     labels: bool,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     page = tuple(shape[len(shape) - plan.page :])
     size = math.prod(page)
     file.seek(0)
