@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 
 import pytest
 
@@ -133,6 +134,38 @@ def test_without_locks_a_young_folder_counts_as_living(target, monkeypatch):
         os.utime(path, (long_ago, long_ago))
     with begin(target, overwrite=True) as staging:
         assert staging.folder.path == folder
+
+
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}, {"resume": True, "token": "mine"}])
+def test_a_folder_may_vanish_while_it_is_looked_at(target, monkeypatch, options):
+    """Its writer has just finished."""
+    find = local._stagings
+
+    def finished_meanwhile(target):
+        for path in find(target):
+            yield path
+            shutil.rmtree(path, ignore_errors=True)
+
+    left(target, "other")
+    monkeypatch.setattr(local, "_stagings", finished_meanwhile)
+    with begin(target, **options) as staging:
+        put(staging, "a.npy", b"new")
+        staging.commit(["a.npy"])
+    assert os.listdir(target.parent.path) == ["a.npy"]
+
+
+def test_without_locks_the_own_folder_is_no_dead_writers(target, monkeypatch):
+    for module in ("fcntl", "msvcrt"):
+        monkeypatch.setattr(renames, module, None)
+    folder = left(target, None)
+    os.unlink(os.path.join(folder, "half"))
+    for path in (os.path.join(folder, local.LOCK), folder):
+        os.utime(path, (0, 0))
+    with begin(target) as staging:
+        assert staging.folder.path == folder
+        put(staging, "a.npy", b"new")
+        staging.commit()
+    assert os.listdir(target.parent.path) == ["a.npy"]
 
 
 def test_a_failed_run_can_be_resumed_in_the_same_process(target):

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from intake_img.errors import TargetExistsError
@@ -43,18 +43,19 @@ class LocalStaging(Staging):
         if finished is not None and resume and token and finished.token == token:
             self.completed = finished.names
             return self
-        adopted = self._adopt() if resume and token else False
+        others = list(_stagings(target))
+        adopted = self._adopt(others) if resume and token else False
         if not adopted:
-            self._refuse_interrupted(resume)
+            self._refuse_interrupted(others, resume)
             self.superseded(())
             self._occupy()
+            _sweep(target, [path for path in others if path != self.folder.path])
         return self
 
-    def _adopt(self) -> bool:
+    def _adopt(self, others: Sequence[str]) -> bool:
         """Take over the folder of a dead writer with the same token."""
         other = False
-        for path in _stagings(self.target):
-            lock = _taken(path)
+        for path, lock in _locked(others):
             if lock is None:
                 continue
             plan = _plan(path)
@@ -67,11 +68,10 @@ class LocalStaging(Staging):
             raise other_write(self.target)
         return False
 
-    def _refuse_interrupted(self, resume: bool) -> None:
+    def _refuse_interrupted(self, others: Sequence[str], resume: bool) -> None:
         if self.overwrite:
             return
-        for path in _stagings(self.target):
-            lock = _taken(path)
+        for path, lock in _locked(others):
             if lock is None or not (resume or abandoned(lock, path)):
                 raise TargetExistsError(
                     f"{self.target} is being written by another process right now: choose another name, wait, or pass "
@@ -102,7 +102,6 @@ class LocalStaging(Staging):
             else:
                 self.folder, self._lock = File(path), lock
                 _clear(path)
-        sweep_local(self.target)
 
     def path(self, name: str) -> str:
         return os.path.join(self.folder.path, name)
@@ -237,6 +236,13 @@ def _taken(path: str) -> Lock | None:
     return lock if lock.take() else None
 
 
+def _locked(folders: Iterable[str]) -> Iterator[tuple[str, Lock | None]]:
+    """Yield staging folders, but those that are gone meanwhile, each with its lock; None if a writer holds it."""
+    for path in folders:
+        with contextlib.suppress(FileNotFoundError):
+            yield path, _taken(path)
+
+
 def _journaled(target: File, path: str) -> bool:
     journal = read_journal(target)
     return journal is not None and journal.staging == os.path.basename(path)
@@ -258,13 +264,15 @@ def has_plan(target: File) -> bool:
 
 def sweep_local(target: File) -> None:
     """Remove the staging folders that killed writers of a local `target` left."""
-    for path in _stagings(target):
-        with contextlib.suppress(FileNotFoundError):
-            lock = _taken(path)
-            if lock is not None and abandoned(lock, path) and not _journaled(target, path):
-                _remove(path, lock)
-            elif lock is not None:
-                lock.release()
+    _sweep(target, _stagings(target))
+
+
+def _sweep(target: File, folders: Iterable[str]) -> None:
+    for path, lock in _locked(folders):
+        if lock is not None and abandoned(lock, path) and not _journaled(target, path):
+            _remove(path, lock)
+        elif lock is not None:
+            lock.release()
 
 
 def _clear(path: str) -> None:

@@ -160,6 +160,10 @@ def iter_planes(
         slab[k] = min(most, pixels.shape[k])
     whole = tuple(slice(0, n) for n in pixels.shape[lead:])
     regions = [r + whole for r in regions_of(tuple(split(pixels.edges(k), n) for k, n in enumerate(slab)))]
+    if len(regions) == 1:
+        chunk = chunk_of(pixels, regions[0])
+        yield from (pixels.read() if chunk is None else chunk).reshape(-1, *pixels.shape[lead:])
+        return
     source = Once(pixels, folder, budget, ndim)
 
     def read(region: Region) -> np.ndarray:
@@ -172,9 +176,6 @@ def iter_planes(
         return out
 
     try:
-        if len(regions) == 1:
-            yield from read(regions[0]).reshape(-1, *pixels.shape[lead:])
-            return
         with ThreadPoolExecutor(1, thread_name_prefix="intake_img-ahead") as pool:
             ahead: Any = pool.submit(read, regions[0])
             for n, _ in enumerate(regions):
