@@ -84,7 +84,7 @@ def test_groups_whose_names_are_no_text(tmp_path):
 
 @pytest.mark.parametrize(
     ("tag", "value", "message"),
-    [(322, 2**24, "larger than they can be"), (325, 2**40, "larger than they can be"), (270, 0, "behind its end")],
+    [(322, 2**24, "larger tiles than"), (325, 2**40, "larger tiles than"), (270, 0, "beyond its end")],
 )
 def test_slides_with_tiles_larger_than_the_file(tag, value, message, tmp_path):
     """OpenSlide would end the process (GLib cannot allocate) instead of raising an error."""

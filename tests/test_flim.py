@@ -50,7 +50,7 @@ def test_ptu_that_is_no_image(data, tmp_path):
     at = whole.index(b"Measurement_SubMode") + 40  # identifier, index, type; then the value
     assert whole[at : at + 8] == struct.pack("<q", 3)
     (tmp_path / "point.ptu").write_bytes(whole[:at] + struct.pack("<q", 0) + whole[at + 8 :])
-    with pytest.raises(FormatError, match="photons and no image"):
+    with pytest.raises(FormatError, match="photons but no image"):
         imload(tmp_path / "point.ptu")
 
 

@@ -70,7 +70,7 @@ def test_files_that_are_staged_are_read_where_they_are(folder):
 
 
 def test_a_file_of_the_old_image_is_gone(folder):
-    with pytest.raises(FileNotFoundError, match=r"old\.tif is gone: the image .*a\.tif was written again"):
+    with pytest.raises(FileNotFoundError, match=r"old\.tif no longer exists: the image .*a\.tif was written again"):
         located([(folder / name).path for name in ("a.tif", "old.tif")], folder)
 
 

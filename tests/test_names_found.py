@@ -114,7 +114,7 @@ def test_a_folder_of_other_data_is_not_replaced(tmp_path, how, name):
         save = image.img.patches({"y": 4, "x": 4}).to_zarr
     else:
         save = partial(imsave, image, partition="yx" if how == "parts" else None)
-    with pytest.raises(CannotWriteError, match=r"is a folder that is no image \(below\)"):
+    with pytest.raises(CannotWriteError, match=r"is a folder that is not an image \(below\)"):
         save(folder, overwrite=True)
     assert (folder / "below" / "table.csv").read_text() == "precious"
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

@@ -117,7 +117,7 @@ def test_qform_and_disagreement(tmp_path):
         assert ds.attrs["space"] == "scanner"
     nibabel.save(nibabel.Nifti1Image(values((4, 3, 2)), TURN), tmp_path / "a.nii")
     changed(tmp_path / "a.nii", tmp_path / "b.nii", pixdim=[1, 9, 9, 9, 0, 0, 0, 0], sform_code=4)
-    with pytest.warns(UserWarning, match="which is believed"):
+    with pytest.warns(UserWarning, match="which is used"):
         ds = imload(tmp_path / "b.nii")
     assert ds.img.spacing["x"] == pytest.approx(0.5)
     assert ds.attrs["space"] == "mni152"

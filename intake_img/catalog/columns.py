@@ -258,7 +258,7 @@ def spec_of(row: Mapping[str, Any], escape: Any) -> dict[str, Any]:
 
 def _mapping(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"its {what} are no JSON object")
+        raise ValueError(f"its {what} are not a JSON object")
     return value
 
 

@@ -217,7 +217,7 @@ class ImageTable(DataSource):
 
         rows = list(self.images.rows())
         if not rows:
-            raise CatalogError(f"no image of {shown(self.file)} is left to be put together: search for less")
+            raise CatalogError(f"no image of {shown(self.file)} is left to be joined: search for less")
         images = {str(row["name"]): self._checked(row)().to_dask() for row in rows}
         column = along in self.images.kinds
         axis = "i" if column else along

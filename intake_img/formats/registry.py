@@ -133,7 +133,7 @@ def check_replaced(target: File) -> None:
         return
     if (names := sorted(names_in(target))) and not is_image_folder(target):
         raise CannotWriteError(
-            f"{target} is a folder that is no image ({', '.join(names[:3])}{', ...' * (len(names) > 3)}), so that "
+            f"{target} is a folder that is not an image ({', '.join(names[:3])}{', ...' * (len(names) > 3)}), so that "
             "overwrite=True does not replace it: choose another name, or remove it first"
         )
 

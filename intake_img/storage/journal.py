@@ -164,7 +164,9 @@ def located(paths: Iterable[str], base: File) -> list[str]:
         folder = base.at(path or "/")
         for journal in find_journals(folder):
             if gone := {f"{path}/{n}" for n in journal.superseded}.intersection(paths):
-                raise FileNotFoundError(f"{min(gone)} is gone: the image {path}/{journal.target} was written again")
+                raise FileNotFoundError(
+                    f"{min(gone)} no longer exists: the image {path}/{journal.target} was written again"
+                )
             there = set(names_in(folder / journal.staging))
             staged |= {f"{path}/{n}": f"{path}/{journal.staging}/{n}" for n in journal.names if n in there}
     return [staged.get(p, p) for p in paths] if staged else paths

@@ -70,7 +70,7 @@ class RemoteStaging(Staging):
             raise other_write(self.target)
         if plans and not self.overwrite:
             raise TargetExistsError(
-                f"a write of {self.target} was interrupted, or is at work: pass resume=True to finish it, or "
+                f"a write of {self.target} was interrupted, or is still running: pass resume=True to finish it, or "
                 "overwrite=True to start again"
             )
         return False

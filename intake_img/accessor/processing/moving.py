@@ -47,7 +47,7 @@ def shifts_in_pixels(shifts: Any, array: xr.DataArray) -> xr.DataArray:
         raise ValueError("shifts do not say their unit: set shifts.attrs['units'] to 'px' or a unit of length")
     if not np.isfinite(shifts.values).all():
         raise ValueError(
-            "shifts contain NaN, as of images of one value: fill them first, as by shifts.fillna(0) or interpolate_na"
+            "shifts contain NaN (from images of one value): fill them first, e.g. by shifts.fillna(0) or interpolate_na"
         )
     if unit == PIXEL:
         return shifts
@@ -69,7 +69,7 @@ def _pixel(array: xr.DataArray, axis: str, unit: str) -> float:
 def _check(shifts: Any, array: xr.DataArray) -> None:
     if not isinstance(shifts, xr.DataArray) or "axis" not in shifts.dims or "axis" not in shifts.coords:
         raise TypeError(
-            f"shifts={shifts!r}: expected a DataArray as of measure_shifts, with an axis 'axis' and its coordinate"
+            f"shifts={shifts!r}: expected the result of measure_shifts, with an axis 'axis' and its coordinate"
         )
     axes, every = [str(a) for a in shifts["axis"].values], tuple(map(str, array.dims))
     if lost := [a for a in axes if a not in spatial_axes(array)]:

@@ -62,7 +62,7 @@ def table_of_names(folder: File, names: Sequence[str]) -> PlateTable | None:
     table, title = found
     warn(
         f"{folder} has no index: the names of its {len(table.planes)} files are taken as those of {title} "
-        f"({_contents(table)}); a pattern ('{{well}}_s{{site}}.tif') or ext='tif' takes them otherwise"
+        f"({_contents(table)}); a pattern ('{{well}}_s{{site}}.tif') or ext='tif' reads them differently"
     )
     return table
 

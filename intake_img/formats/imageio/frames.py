@@ -410,8 +410,8 @@ class Plain:
         kinds = {(raw.shape, raw.dtype, raw.maxval) for raw in found}
         if len(kinds) > 1:
             warn(
-                f"{self.source.file} contains {len(found)} images of {len(kinds)} sizes or ranges of values: the first "
-                "one alone is read; split the file to read the others"
+                f"{self.source.file} contains {len(found)} images of {len(kinds)} sizes or ranges of values: only the "
+                "first one is read; split the file to read the others"
             )
             return found[:1]
         return found

@@ -100,7 +100,7 @@ def parsed(lines: Sequence[str]) -> MetaHeader:
             names = [text.strip() for text in lines[n + 1 :] if text.strip()]
             break
     if missing := [n for n in ("NDims", "DimSize", "ElementType", "ElementDataFile") if n.lower() not in fields]:
-        raise FormatError(f"the header lacks {missing[0]}: it is truncated, or no MetaImage")
+        raise FormatError(f"the header lacks {missing[0]}: it is truncated, or not a MetaImage")
     return _placed_pixels(_checked(fields), names)
 
 

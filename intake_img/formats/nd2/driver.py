@@ -53,7 +53,7 @@ class _Nd2Handle(Handle):
         if not self.chunks.described:
             raise FormatError(
                 f"{self.source.file} was cut off: {self.chunks.frames} frames are there, but their size is lost with "
-                "the attributes of the image behind them; copy it again, or repair it in NIS-Elements"
+                "the attributes of the image after them; copy it again, or repair it in NIS-Elements"
             )
         with self.chunks.stream() as stream, nd2.ND2File(stream) as document:
             self.attributes, self.experiment = document.attributes, document.experiment

@@ -99,7 +99,7 @@ class Resolution:
         if not held:
             raise FormatError(f"{self.folder}: of the {len(entries)} images in its index the TIFF files contain none")
         if lost := len(entries) - len(held):
-            self._warn(f"{lost} of {len(entries)} images in its index are in no file, or behind the end of it")
+            self._warn(f"{lost} of {len(entries)} images in its index are in no file, or beyond its end")
         names = entries[0].axes.keys()
         if odd := next((e for e in held if e.axes.keys() != names), None):
             raise FormatError(f"{self.folder}: its images have the axes {[*names]}, but one has {[*odd.axes]}")

@@ -48,7 +48,7 @@ def decoded(data: bytes, scale: Mapping[str, Any], dtype: np.dtype, shape: tuple
         return segmentation.decode(data, dtype, shape, scale["compressed_segmentation_block_size"][::-1])
     picture = _jxl(data) if encoding == "jxl" else _picture(data, shape)
     if picture.dtype != dtype or picture.size != np.prod(shape):
-        raise FormatError(f"a chunk is a picture of {picture.shape} {picture.dtype} where {shape} {dtype} is due")
+        raise FormatError(f"a chunk is a picture of {picture.shape} {picture.dtype} where {shape} {dtype} is expected")
     channels = picture.reshape(-1, shape[0]).T  # the picture contains the rows of all planes
     return channels.reshape(shape)
 

@@ -63,7 +63,7 @@ def _check_page(stream: IO[bytes], entries: list[_Entry], order: str, size: int,
         nbytes = _SIZES.get(kind, 1) * count
         offset = int.from_bytes(value, "little" if order == "<" else "big")
         if nbytes > len(value) and offset + nbytes > size:
-            raise FormatError(f"{file}: the values of tag {tag} lie behind its end: it is truncated or damaged")
+            raise FormatError(f"{file}: the values of tag {tag} lie beyond its end: it is truncated or damaged")
         whole = {3: "H", 4: "I", 16: "Q"}.get(kind)
         if whole and count == 1:
             known[tag] = struct.unpack_from(order + whole, value)[0]

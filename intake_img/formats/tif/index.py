@@ -168,7 +168,7 @@ def layout_of(stored: StoredPages, source: ByteReader, name: object) -> SegmentL
     """
     key = stored.keyframe
     if key.dtype is None or key._dtype is None:
-        raise FormatError(f"{name}: {key.bitspersample} bits a sample of format {key.sampleformat!r} are no image")
+        raise FormatError(f"{name}: {key.bitspersample} bits a sample of format {key.sampleformat!r} are not supported")
     dtype = np.dtype(key.dtype).newbyteorder("=")
     shape = tuple(int(n) for n in stored.shape)
     if not shape or min(shape) < 1:
