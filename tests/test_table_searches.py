@@ -226,6 +226,17 @@ def test_texts_that_are_not_utf_8_are_told(tmp_path):
             ask(open_table(tmp_path / "o.parquet"))
 
 
+def test_columns_that_are_too_short_are_told(tmp_path, monkeypatch):
+    """As if the pages of a column were damaged."""
+    write_table(entries(["a", "b"]), tmp_path / "t.parquet")
+    for name in ("read", "read_row_group"):
+        whole = getattr(pq.ParquetFile, name)
+        monkeypatch.setattr(pq.ParquetFile, name, lambda *args, whole=whole: whole(*args)[:1])
+    for ask in (list, lambda t: list(t.images.rows()), lambda t: t.images.first(2), lambda t: t.search(text="npy")):
+        with pytest.raises(CatalogError, match="1 of 2 rows; it is damaged"):
+            ask(open_table(tmp_path / "t.parquet"))
+
+
 # values of searches
 
 
@@ -533,6 +544,16 @@ def test_locked_and_damaged_databases_are_told(tmp_path, monkeypatch):
     for ask in (list, lambda t: list(t.search(text="x3")), lambda t: t["x3"]):
         with pytest.raises(CatalogError, match="cannot be used as a database"):
             ask(table)
+
+
+def test_texts_of_databases_that_are_not_utf_8_are_told(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    create = "CREATE TABLE images(name TEXT, uri TEXT, driver TEXT, text TEXT)"
+    insert = "INSERT INTO images VALUES (CAST(x'61ff' AS TEXT), 'a.npy', 'npy', CAST(x'61ff' AS TEXT))"
+    others(tmp_path / "a.sqlite", [(create,), (insert,)])
+    for ask in (list, lambda t: list(t.images.rows()), lambda t: len(t.search(text="a"))):
+        with pytest.raises(CatalogError, match="cannot be used as a database"):
+            ask(open_table(tmp_path / "a.sqlite"))
 
 
 @pytest.mark.parametrize("url", ["oracle+nothing://me:secret@host/a", "postgresql+nosuch://me:secret@host/a"])

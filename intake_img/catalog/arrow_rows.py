@@ -136,7 +136,7 @@ class _Parquet:
         """Return columns; missing ones are read together, each in its own thread, and cached."""
         if new := [n for n in dict.fromkeys(names) if n not in self.columns]:
             with _damage_told():
-                table = self.reader.read(new)
+                table = _whole(self.reader.read(new), self.bounds[-1])
                 self.columns |= {n: _cells(n, table.column(n)) for n in new}
         return [self.columns[n] for n in names]
 
@@ -149,7 +149,8 @@ class _Parquet:
         group = int(np.searchsorted(self.bounds, number, side="right")) - 1
         with _damage_told():
             if self.group[0] != group:
-                self.group = group, self.reader.read_row_group(group, [n for n in self.kinds if n != "text"])
+                names = [n for n in self.kinds if n != "text"]
+                self.group = group, _whole(self.reader.read_row_group(group, names), self.sizes[group])
             (row,) = self.group[1].slice(number - int(self.bounds[group]), 1).to_pylist()
         return {name: cell(value, self.kinds[name]) for name, value in row.items()}
 
@@ -264,7 +265,9 @@ class ArrowRows:
     def rows(self) -> Iterator[dict[str, Any]]:
         pa = _pyarrow()
         # columns are read one by one, so that few rows of a wide table need little memory
-        for batch in pa.table({name: self.column(name) for name in self.kinds}).to_batches(BATCH):
+        with _damage_told():
+            table = pa.table({name: self.column(name) for name in self.kinds})
+        for batch in table.to_batches(BATCH):
             with _damage_told():
                 columns = [_values(column) for column in batch.columns]
             yield from (dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True))
@@ -310,9 +313,15 @@ def _sought_in_all(file: _Parquet, groups: Groups, words: Sequence[str]) -> list
     return [rows[rows_with(file.load, places, words)[rows]]]
 
 
+def _whole(table: Any, rows: int) -> Any:
+    if len(table) != rows:
+        raise OSError(f"{len(table)} of {rows} rows")
+    return table
+
+
 def _columns(reader: Any, group: int, names: Sequence[str]) -> list[Any]:
     with _damage_told():
-        table = reader.read_row_group(group, names, False)
+        table = _whole(reader.read_row_group(group, names, False), reader.metadata.row_group(group).num_rows)
         return [_cells(n, table.column(n)) for n in names]
 
 

@@ -47,7 +47,7 @@ def _connected(url: str, shown: str) -> Iterator[Any]:
             yield connection
     except sa.exc.NoSuchTableError:
         raise
-    except sa.exc.SQLAlchemyError as exc:
+    except (sa.exc.SQLAlchemyError, UnicodeDecodeError) as exc:
         said = getattr(exc, "orig", None) or exc
         raise CatalogError(f"{shown} cannot be used as a database: {str(said)[:300]}") from exc
     finally:
