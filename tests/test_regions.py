@@ -110,6 +110,17 @@ def test_what_does_not_add_up_is_measured_by_region(chunks):
             assert mine["<lambda>"].tolist() == mine["area"].tolist()
 
 
+@pytest.mark.filterwarnings("ignore:Failed to get convex hull")
+@pytest.mark.parametrize("chunks", [None, {"z": 1, "x": 3}])
+def test_flat_regions_of_volumes_have_no_diameter(chunks):
+    labels = np.zeros((3, 6, 6), int)
+    labels[1, :2, :5], labels[:, 3:, :4], labels[2, 0, 5] = 1, 2, 3
+    table = stack(labels, "zyx", chunks).assign_attrs(kind="labels").img.regionprops(properties=["feret_diameter_max"])
+    assert table["label"].tolist() == [1, 2, 3]
+    (wanted,) = measure.regionprops((labels == 2).astype(int))
+    np.testing.assert_array_equal(table["feret_diameter_max"], [np.nan, wanted.feret_diameter_max, np.nan])
+
+
 def test_physical_surfaces_and_perimeters():
     labels = regions_of(np.random.default_rng(2), (9, 10, 11))
     coords = {

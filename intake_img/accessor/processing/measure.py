@@ -83,7 +83,8 @@ class Measures:
         intensities ``intensity_min, intensity_max, intensity_mean, intensity_std``. Two more are ``intensity_sum`` and,
         for volumes, ``surface_area``, the area of the mesh of marching cubes [1]_. For any other property
         (``solidity``, ``feret_diameter_max``, ``intensity_median``, ...) each region is read once more, by its bounding
-        box, and measured by scikit-image.
+        box, and measured by scikit-image. A region of a volume that is flat has no convex hull, about which
+        scikit-image warns: its ``area_convex`` is 0, its ``feret_diameter_max`` NaN.
 
         Parameters
         ----------

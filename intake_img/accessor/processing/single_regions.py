@@ -130,7 +130,7 @@ class SingleRegions:
         row: dict[str, Any] = {}
         for name in self._names:
             try:
-                row[name] = self._placed(name, region[name], start)
+                row[name] = self._placed(name, _value(region, name), start)
             except (AttributeError, KeyError) as exc:
                 raise ValueError(f"properties: scikit-image measures no {name!r}, or it needs intensity=") from exc
         return row
@@ -150,6 +150,13 @@ class SingleRegions:
             )
             return own + np.asarray(start) * scale.own_steps + scale.origin
         return value
+
+
+def _value(region: Any, name: str) -> Any:
+    """Return a property; NaN for the diameter of an empty hull, of which scikit-image raises an error."""
+    if name == "feret_diameter_max" and not region.image_convex.any():
+        return math.nan
+    return region[name]
 
 
 def _columns(name: str, values: Sequence[Any], any_size: bool) -> dict[str, np.ndarray]:
