@@ -510,7 +510,7 @@ def test_ones_own_lazy_source_is_overwritten(old, new, chunks, tmp_path):
 def test_a_file_takes_the_place_of_a_folder_and_back(tmp_path):
     (tmp_path / "a.npz").mkdir()
     (tmp_path / "a.npz" / "inside").touch()
-    with pytest.raises(CannotWriteError, match="no image"):
+    with pytest.raises(CannotWriteError, match="not an image"):
         imsave(VALUES, tmp_path / "a.npz", overwrite=True)
     assert os.listdir(tmp_path / "a.npz") == ["inside"]
     with replacing(File.parse(tmp_path / "a.npz"), overwrite=True) as path:
