@@ -11,6 +11,7 @@ import numpy as np
 
 from intake_img.errors import FormatError, warn
 from intake_img.formats.base import Handle, StoredArray
+from intake_img.formats.inflating import inflated_quickly
 from intake_img.formats.klb.header import BZIP2, HEADER_SIZE, PLAIN, ZLIB, KlbHeader, fixed_part
 from intake_img.formats.volumes import unsealed
 from intake_img.model.chunks import Region
@@ -89,12 +90,13 @@ class KlbHandle(Handle):
     def decoded(self, number: int, shape: tuple[int, ...]) -> np.ndarray:
         """Return a block."""
         first, last = int(self.ends[number]), int(self.ends[number + 1])
-        data = self.source.ranges([self.start + first], [last - first])[0]
+        data: bytes | bytearray = self.source.ranges([self.start + first], [last - first])[0]
         size = math.prod(shape) * self.dtype.itemsize
         if self.packing == BZIP2:
             data = bz2.BZ2Decompressor().decompress(data, size + 1)
         elif self.packing == ZLIB:
-            data = zlib.decompressobj().decompress(data, size + 1)
+            quick = inflated_quickly(data, size, "zlib")
+            data = zlib.decompressobj().decompress(data, size + 1) if quick is None else quick
         if len(data) != size:
             raise FormatError(
                 f"{self.source.file}: block {number} has {len(data)} bytes, expected {size}: it is damaged"

@@ -19,6 +19,7 @@ import numpy as np
 
 from intake_img.errors import FormatError
 from intake_img.formats.base import Handle, PlaneArray, StoredArray
+from intake_img.formats.inflating import inflated_quickly
 from intake_img.formats.nd2.lost_map import CHUNK, DETAILS, END, MAGIC, scanned, with_map
 from intake_img.model.chunks import Region
 from intake_img.storage.files import ByteReader
@@ -154,7 +155,7 @@ class Frame:
         """Channel, y, x, sample."""
         return (self.channels, self.height, self.width, self.samples)
 
-    def view(self, data: bytes | memoryview) -> np.ndarray:
+    def view(self, data: bytes | bytearray | memoryview) -> np.ndarray:
         """Return the bytes of a frame as an array of `shape`."""
         size = self.dtype.itemsize
         strides = (self.samples * size, self.row, self.pixel * size, size)
@@ -217,7 +218,8 @@ class PackedFrames(PlaneArray):
         if (found := self.chunks.frame(number)) is None:
             return np.zeros(self.frame.shape, self.dtype)
         packed = self.chunks.source.ranges([found[0]], [found[1]])[0]
-        data = zlib.decompressobj().decompress(packed, self.frame.nbytes)
+        quick = inflated_quickly(packed, self.frame.nbytes, "zlib")
+        data = zlib.decompressobj().decompress(packed, self.frame.nbytes) if quick is None else quick
         if len(data) < self.frame.nbytes:
             raise FormatError(f"frame {number} inflates to {len(data)} of {self.frame.nbytes} bytes: it is damaged")
         return self.frame.view(data)
