@@ -25,7 +25,7 @@ from intake_img.formats.arguments import ENTRY_POINTS
 from intake_img.formats.format_source import FormatSource
 from intake_img.formats.registry import find_format
 from intake_img.io import imload, imsave
-from intake_img.model.datasets import FILE_ATTRS
+from intake_img.model.datasets import FILE_ATTRS, attributes_of
 from intake_img.model.pixels import Pixels
 from intake_img.storage.files import File
 from intake_img.storage.handles import POOL
@@ -319,8 +319,10 @@ class DriverLaws:
                     lazy = driver(subject.path, chunks=chunks).dataset()
                     xr.testing.assert_identical(lazy.isel(key).compute(scheduler="synchronous"), whole.isel(key))
                 for key in random_parts(whole, 8):
-                    part = driver(subject.path).read_partition(key)
-                    xr.testing.assert_identical(part, whole.isel(key))
+                    part, expected = driver(subject.path).read_partition(key), whole.isel(key)
+                    for coord in expected.coords.values():  # for xarray, colours of channels are no values of channels
+                        coord.attrs = attributes_of(coord)
+                    xr.testing.assert_identical(part, expected)
                 swapped = "".join(reversed(whole.img.axes))
                 turned = driver(subject.path, output_axis_order=swapped).read()
                 assert_values(turned, whole)
