@@ -522,3 +522,15 @@ def test_steps_are_those_of_the_coordinates(spacing, origin, count, values):
         image = replace(image, coords={"x": Coordinate(("x",), np.array(values), {"spacing": 0.5})})
     known = {a: spacing_of(xr.DataArray(c, name=a)) for a, c in image.coordinates().items()}
     assert image.steps() == {a: step for a, step in known.items() if step is not None}
+
+
+@pytest.mark.parametrize("length", [2**31, 2**40, 2**62])
+def test_axes_as_a_damaged_header_states_them_take_no_memory(length):
+    """A sparse store may state any shape, which no pixels contradict."""
+    pixels = Pixels(None, (5, length), np.dtype("u1"), (5, 2**20))
+    image = Image.single(pixels, "yx", spacing={"y": 0.1, "x": 0.1}, units={"x": "nm"}, origin={"y": 0.7})
+    with pytest.warns(UserWarning, match=f"the axis 'x' of {length} samples is too long for coordinates"):
+        ds = image.to_xarray(chunks=None)
+    assert dict(ds.sizes) == {"y": 5, "x": length}
+    assert list(ds.coords) == ["y"]
+    np.testing.assert_array_equal(ds.y, 0.7 + 0.1 * np.arange(5))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,6 +40,8 @@ from intake_img.model.variables import Coordinate, Variable
 __all__ = ["Coordinate", "Image", "Variable"]
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
+_LONGEST = 2**25
+"""Samples of an axis with coordinates, which take 8 bytes each: a damaged header may state any number."""
 _FAR = 1e9
 """Positions of fewer samples than this are even to 1e-6 of the spacing, whatever is lost by rounding."""
 
@@ -311,9 +314,14 @@ class Image:
             spacing = known_spacing(self.spacing.get(axis))
             if axis in coords or spacing is None:
                 continue
+            if n > _LONGEST:
+                warnings.warn(f"the axis {axis!r} of {n} samples is too long for coordinates", stacklevel=2)
+                continue
             attrs = {"units": unit} if (unit := canonical(self.units.get(axis))) else {}
             origin = float(self.origin.get(axis) or 0.0)
-            values = origin + spacing * np.arange(n)
+            values = np.arange(n, dtype=float)
+            values *= spacing
+            values += origin
             coords[axis] = coordinate(axis, (axis,), values, {**attrs, "spacing": spacing})
         return coords
 
