@@ -215,3 +215,19 @@ def test_spacing_is_that_of_the_world_coordinates_or_unknown(tmp_path, stated, l
     corner, along_x, along_y = (np.array(world.wcs_pix2world([place], 0)[0]) for place in ([0, 0], [1, 0], [0, 1]))
     steps = list(found.img.spacing.values())
     assert steps == pytest.approx([(along_y - corner)[1], (along_x - corner)[0]])
+
+
+def test_a_file_that_astropy_refuses_does_not_stay_open(tmp_path, monkeypatch):
+    fits = pytest.importorskip("astropy.io.fits")
+    fits.CompImageHDU(np.arange(64 * 64, dtype="i2").reshape(64, 64)).writeto(tmp_path / "a.fits")
+    assert int(imload(tmp_path / "a.fits").image[3, 5]) == 3 * 64 + 5
+    given = []
+
+    def refused(stream, **options):
+        given.append(stream)
+        raise OSError("Empty or corrupt FITS file")
+
+    monkeypatch.setattr(fits, "open", refused)
+    with pytest.raises(FormatError, match="corrupt FITS file"):
+        imload(tmp_path / "a.fits")
+    assert [stream.closed for stream in given] == [True]

@@ -100,7 +100,12 @@ class _FitsHandle(Handle):
         with self._lock:
             if self._astropy is None:
                 options = {} if self.scaled else {"do_not_scale_image_data": True}
-                self._astropy = fits.open(self.source.stream(), memmap=False, **options)
+                stream = self.source.stream()
+                try:
+                    self._astropy = fits.open(stream, memmap=False, **options)
+                except BaseException:
+                    stream.close()
+                    raise
             return self._astropy[hdu.number]
 
     def close(self) -> None:
