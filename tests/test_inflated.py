@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from thoroughness import examples
 
-from intake_img import imload
+from intake_img import imload, imsave
 from intake_img.errors import FormatError
+from intake_img.formats.inflating import inflated_quickly
 from intake_img.storage import inflated
 from intake_img.storage.cache import CACHE
 from intake_img.storage.files import File
@@ -210,3 +213,26 @@ def test_compressed_npz_reads_regions(tmp_path):
     np.testing.assert_array_equal(ds["image"].values, values)
     np.testing.assert_array_equal(ds["turned"].values, values)
     np.testing.assert_array_equal(ds["image"][1, 3:40:2, ::-7].values, values[1, 3:40:2, ::-7])
+
+
+@given(st.integers(0, 9000), st.integers(0, 3), st.sampled_from(["gzip", "zlib"]))
+def test_chunks_of_known_size_are_inflated_or_left_to_zlib(size, change, method):
+    pytest.importorskip("imagecodecs")
+    content = np.random.default_rng(size).integers(0, 250, size, "u1").tobytes()
+    packed = gzip.compress(content) if method == "gzip" else zlib.compress(content)
+    damaged = packed[:-2] + bytes([packed[-2] ^ 1, packed[-1]])
+    data, want = [(packed, size), (packed, size + 1), (packed, size - 1), (damaged, size)][change]
+    found = inflated_quickly(memoryview(data), want, method)
+    if change == 0 and len(packed) >= 2**12:
+        assert found == content
+    else:
+        assert found is None
+
+
+def test_blocks_of_klb_in_zlib(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).integers(0, 300, (4, 80, 90)).astype("u2")
+    imsave(xr.DataArray(values, dims=list("zyx")), tmp_path / "a.klb", compress="zlib")
+    with_library = imload(tmp_path / "a.klb").image.squeeze().values
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    for found in (with_library, imload(tmp_path / "a.klb").image.squeeze().values):
+        np.testing.assert_array_equal(found, values)
