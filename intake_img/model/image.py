@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from intake_img.errors import AxesError, CannotWriteError
+from intake_img.errors import AxesError, CannotWriteError, warn
 from intake_img.model.affine import AFFINE_AXES, Affine
 from intake_img.model.axes import CANONICAL, canonical_order, check_axes, spell
 from intake_img.model.datasets import (
@@ -315,7 +314,7 @@ class Image:
             if axis in coords or spacing is None:
                 continue
             if n > _LONGEST:
-                warnings.warn(f"the axis {axis!r} of {n} samples is too long for coordinates", stacklevel=2)
+                warn(f"the axis {axis!r} of {n} samples is too long for coordinates")
                 continue
             attrs = {"units": unit} if (unit := canonical(self.units.get(axis))) else {}
             origin = float(self.origin.get(axis) or 0.0)
