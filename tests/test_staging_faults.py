@@ -48,6 +48,31 @@ def test_a_disk_that_is_full_amid_the_pixels(tmp_path: Path) -> None:
     in_fresh_process("disk_is_full", tmp_path, *able)
 
 
+FULL = """
+import gc, resource, signal, sys
+import numpy as np
+from intake_img import imsave
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+try:
+    imsave(np.ones((3, 512, 512), "u2"), sys.argv[1])
+except OSError as exc:
+    assert "no space left for " in str(exc), exc
+gc.collect()
+print("alive", flush=True)
+"""
+
+
+def test_a_process_survives_a_disk_that_is_full(tmp_path: Path) -> None:
+    """HDF5 ends a process that frees a file which it could not write."""
+    pytest.importorskip("h5py")
+    command = [sys.executable, "-W", "ignore", "-c", FULL, str(tmp_path / "a.h5")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_lists_of_names_from_before_a_commit_that_was_killed(tmp_path: Path) -> None:
     """Such a list is the old image, or it is the new one, or an error; old and new are not mixed."""
     in_fresh_process("names_are_old", tmp_path)

@@ -38,7 +38,7 @@ def write_hdf5(image: Image, path: str, compress: Any, progress: Callable[[int],
         raise CannotWriteError(f"a variable cannot be called {clash[0]!r} in HDF5 files: rename it")
     h5py = h5py_module("writing HDF5 files")
     facts = []
-    with h5py.File(path, "w") as f:
+    with open(path, "w+b") as stream, h5py.File(stream, "w") as f:  # HDF5's own files crash the process on a full disk
         for name, variable in image.variables.items():
             dataset = _write_pixels(f, variable_path(name), variable, codec, progress)
             _write_axes(dataset, image, variable)
