@@ -143,6 +143,8 @@ def _drawn(item: NamedImage, arguments: argparse.Namespace, size: int) -> np.nda
     try:
         return thumbnail(chosen, size, channel=arguments.channel, projection=arguments.projection)
     except (AxesError, KeyError, IndexError) as exc:
+        if not arguments.channel:  # then the fault is in the image, which may have no pixels
+            raise
         raise UsageError(f"{item.name}: {exc.args[0]}") from exc
     finally:
         source.close()
