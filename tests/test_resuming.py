@@ -111,6 +111,27 @@ def test_other_pixels_do_not_resume_a_write(tmp_path: Path, extension: str, lazi
     assert not list(tmp_path.glob(".*"))
 
 
+def test_other_pixels_do_not_resume_patches(tmp_path: Path) -> None:
+    def patches(values: np.ndarray) -> Any:
+        return xr.DataArray(values, dims=list("tyx"), name="image").img.patches({"y": 4, "x": 4})
+
+    seen: list[int] = []
+
+    def stops(batch: np.ndarray) -> np.ndarray:
+        seen.append(len(batch))
+        if len(seen) == 5:
+            raise Stopped
+        return batch
+
+    options: dict[str, Any] = {"store": tmp_path / "p.zarr", "model_id": "m", "batch_size": 4, "chunks": {"t": 1}}
+    with pytest.raises(Stopped):
+        patches(VALUES).map(stops, **options)
+    with pytest.raises(ValueError, match="source"):
+        patches(VALUES + np.uint16(1)).map(lambda batch: batch, resume=True, **options)
+    patches(VALUES.copy()).map(lambda batch: batch, resume=True, **options)
+    np.testing.assert_array_equal(imload(tmp_path / "p.zarr").image, VALUES)
+
+
 def test_a_source_that_was_replaced_does_not_resume_a_write(tmp_path: Path) -> None:
     source, target = tmp_path / "source.npy", tmp_path / "f.tif"
     imsave(VALUES, source)

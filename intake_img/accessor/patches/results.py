@@ -258,7 +258,9 @@ def _target(store: Any, storage_options: Mapping[str, Any] | None) -> File:
 
 
 def _identity(source: Source) -> dict[str, Any]:
-    """Return the identity of a source, without reading it."""
+    """Return the identity of a source, without reading it; of pixels in memory, a digest."""
+    from dask import base
+
     sizes = {a: int(n) for a, n in source.sizes.items()}
     facts: dict[str, Any] = {
         "uri": source.uri,
@@ -269,6 +271,8 @@ def _identity(source: Source) -> dict[str, Any]:
     if source.uri and os.path.isfile(source.uri):
         found = os.stat(source.uri)
         facts["file"] = [found.st_size, found.st_mtime_ns]
+    if loaded := [layer.pixels for layer in source.layers.values() if layer.pixels.in_memory]:
+        facts["loaded"] = base.tokenize(loaded)
     return facts
 
 
