@@ -146,6 +146,19 @@ def test_parts_of_pixels_equal_scipy_and_every_chunking(data):
     np.testing.assert_array_equal(found, image.compute().img.apply_shifts(shifts, order=order, fill=7))
 
 
+@pytest.mark.parametrize("chunks", [None, {"y": 5}])
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_float16_is_moved_in_float32(order, chunks):
+    values = np.random.default_rng(0).random((2, 12, 14)).astype("f2")
+    shifts = xr.DataArray(
+        [[0, 0], [1.25, -0.5]], dims=["t", "axis"], coords={"axis": ["y", "x"]}, attrs={"units": "px"}
+    )
+    found = stack(values, "tyx", chunks).img.apply_shifts(shifts, order=order, fill=0)
+    assert found.dtype == found.compute().dtype == np.float16
+    whole = ndimage.shift(values[1].astype("f4"), [1.25, -0.5], order=order, mode="constant")
+    np.testing.assert_allclose(found[1], whole, atol=1e-3)
+
+
 @pytest.mark.parametrize("dims", ["tyx", "tzyx"])
 @pytest.mark.parametrize("reference", [0, 2, "previous"])
 def test_drift_is_found_and_taken_away(dims, reference):

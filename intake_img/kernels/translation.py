@@ -217,7 +217,8 @@ def moved_whole(image: np.ndarray, shift: Sequence[float], order: int, fill: Any
     from scipy import ndimage
 
     _check(image)
-    return ndimage.shift(image, shift, order=order, mode="constant", cval=fill)
+    values = image.astype(np.float32) if image.dtype == np.float16 else image  # which scipy does not filter
+    return ndimage.shift(values, shift, order=order, mode="constant", cval=fill).astype(image.dtype, copy=False)
 
 
 def _check(image: np.ndarray) -> None:
