@@ -29,19 +29,6 @@ __all__ = ["ImageTableFile", "ImageTableReader", "ImgReader", "datatypes_of_form
 _STRUCTURE = {"array", "image"}
 _MIMETYPES = {"imageio": r"image/(gif|bmp|webp|x-portable-\w+)|video/(mp4|quicktime|x-msvideo|avi)"}
 _SURE = 4  # bytes that identify a format; fewer are left to the name, and to `imload`, which looks closer
-_FORMER = {  # names in catalogs of earlier versions, and the formats that contain these files
-    "AVI": "imageio",
-    "BMP": "imageio",
-    "CZI": "czi",
-    "GIF": "imageio",
-    "LSM": "tif",
-    "MP4": "imageio",
-    "NPZ": "npy",
-    "PNM": "imageio",
-    "STK": "tif",
-    "WebP": "imageio",
-    "ZARRZIP": "omezarr",
-}
 _GENERAL = {datatypes.HDF5, datatypes.NetCDF3}  # of any content: other readers go first
 _LOCK = ProcessLock()
 
@@ -113,7 +100,7 @@ def _datatype(format: Format, endings: Sequence[str], magic: set[Any], base: typ
 def __getattr__(name: str) -> type[FileData]:
     """Return a datatype by its name, which catalogs of version 2 hold."""
     found = {} if name.startswith("_") else datatypes_of_formats()
-    driver = _FORMER.get(name, name.removesuffix("_file"))
+    driver = name.removesuffix("_file")
     if driver not in found or driver == name:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}: no installed format has this datatype")
     return found[driver]
