@@ -31,6 +31,7 @@ COMMON = {
     "handover",
     "format_source",
     "h5",
+    "inflating",
     "n5blocks",
     "options",
     "palettes",
