@@ -258,7 +258,7 @@ def test_nplanes_that_do_not_divide(pages):
         create.from_tif(pages, nplanes=4)
     ds = create.from_tif(pages, nplanes=4, discard_extra=True)
     assert ds.image[:, :, 0, 0].values.tolist() == [[0, 40, 80, 120], [1000, 1040, 1080, 1120]]
-    with pytest.raises(ValueError, match="no file has so many"):
+    with pytest.raises(ValueError, match="no file has that many planes"):
         create.from_tif(pages, nplanes=7, discard_extra=True)
     for wrong in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match="positive"):

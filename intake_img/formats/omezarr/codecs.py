@@ -14,13 +14,11 @@ import numcodecs.registry
 import zarr
 from zarr import codecs, registry
 
-from intake_img.model.process_state import quiet
-from intake_img.storage.locks import ProcessLock
+from intake_img.model.process_state import Overlapping, quiet
 
 __all__ = ["CheckedBlosc", "checked_blosc", "opening"]
 
 _HEADER = 16
-_LOCK = ProcessLock()
 
 
 def _check(chunk: Any) -> None:
@@ -61,18 +59,26 @@ registry.register_codec("blosc", CheckedBlosc)  # beside zarr's own, which stays
 
 
 @contextlib.contextmanager
-def opening() -> Iterator[None]:
-    """Choose the checked codecs, and silence zarr's warnings about others' dtypes and metadata, while a node is opened.
-
-    Codec tables are global to the process: one thread at a time changes them, for the time of reading one piece of
-    metadata.
-    """
+def _checked_codecs() -> Iterator[None]:
     table = numcodecs.registry.codec_registry
-    ours = {"codecs.blosc": f"{__name__}.{CheckedBlosc.__qualname__}"}
-    with _LOCK, quiet(), zarr.config.set(ours):
+    with zarr.config.set({"codecs.blosc": f"{__name__}.{CheckedBlosc.__qualname__}"}):
         before = table.get("blosc", numcodecs.Blosc)
         table["blosc"] = _CheckedNumcodec
         try:
             yield
         finally:
             table["blosc"] = before
+
+
+_CHECKED = Overlapping(_checked_codecs)
+
+
+@contextlib.contextmanager
+def opening() -> Iterator[None]:
+    """Choose the checked codecs, and silence zarr's warnings about others' dtypes and metadata, while a node is opened.
+
+    Codec tables are global to the process: they are changed while any thread opens a node. No thread waits for another,
+    which may wait for a server.
+    """
+    with _CHECKED, quiet():
+        yield
