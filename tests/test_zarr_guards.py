@@ -3,16 +3,19 @@
 import json
 import os
 import shutil
+import threading
 import uuid
 import zipfile
 
 import fsspec
+import numcodecs.registry
 import numpy as np
 import pytest
 import zarr
 
 from intake_img import imload, imsave
 from intake_img.errors import FormatError, SourceChangedError, TooLargeError
+from intake_img.formats.omezarr.codecs import opening
 from intake_img.formats.omezarr.documents import node_of
 
 A = np.arange(48 * 64, dtype="u2").reshape(48, 64)
@@ -223,3 +226,22 @@ def test_a_local_store_is_opened_without_the_event_loop_of_zarr(tmp_path, monkey
     monkeypatch.setattr(zarr, "open_array", refused)
     monkeypatch.setattr(zarr, "open_group", refused)
     np.testing.assert_array_equal(imload(tmp_path / "a.zarr").image, np.arange(24).reshape(4, 6))
+
+
+def test_opening_does_not_wait_for_another_thread_that_opens(tmp_path):
+    """One that waits for a server, which may be in this process, would stop all others."""
+    path, entered = make(tmp_path / "a.zarr", 3, compressors=zarr.codecs.BloscCodec()), []
+
+    def other():
+        with imload(path) as ds:
+            entered.append((numcodecs.registry.codec_registry["blosc"], ds.load().image.values))
+
+    before = numcodecs.registry.codec_registry["blosc"]
+    with opening():
+        thread = threading.Thread(target=other, daemon=True)
+        thread.start()
+        thread.join(30)
+    ((within, values),) = entered
+    np.testing.assert_array_equal(values, A)
+    assert within is not before
+    assert numcodecs.registry.codec_registry["blosc"] is before
