@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import cache
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -77,17 +78,25 @@ def noise(share: float) -> np.ndarray:
     return np.random.default_rng(0).random((4096, 4096), dtype="f4") < share
 
 
-@pytest.mark.parametrize("kind", ["cells", 0.1, 0.5])
-def test_labels_of_chunks(kind, versus, benchmark):
+@pytest.fixture
+def one_thread():
+    """Ratios for one core: two processors may share one, which makes the time of each longer."""
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+@pytest.mark.parametrize(("kind", "gate"), [("cells", 1.3), (0.1, 1.6), (0.5, 1.3)])
+def test_labels_of_chunks(kind, gate, versus, benchmark, one_thread):
+    """Of sparse noise, scipy takes no longer than the second pass, which gives the numbers of the complete image."""
     mask = np.tile(cells()["labels"].values > 0, (2, 2)) if kind == "cells" else noise(kind)
     given = xr.DataArray(mask, dims=["y", "x"]).chunk(y=1024, x=1024)
     ratio = versus(lambda: given.img.label().compute(), lambda: ndimage.label(mask), rounds=4, clock=time.process_time)
-    assert ratio < 1.3
+    assert ratio < gate
 
 
 @pytest.mark.parametrize("points", [5, 30, 500, 2000])
 @pytest.mark.parametrize("shape", [(2048, 2048), (64, 256, 256)])
-def test_distances_to_few_pixels(shape, points, versus, benchmark):
+def test_distances_to_few_pixels(shape, points, versus, benchmark, one_thread):
     mask, rng = np.ones(shape, bool), np.random.default_rng(1)
     mask[tuple(rng.integers(0, n, points) for n in shape)] = False
     given = xr.DataArray(mask, dims=list("zyx")[-mask.ndim :]).chunk(y=shape[-1] // 2, x=shape[-1] // 2)
