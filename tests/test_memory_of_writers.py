@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -43,6 +44,20 @@ def test_a_writer_holds_at_most_eight_chunks_for_each_thread(tmp_path: Path, pyr
         assert tracemalloc.get_traced_memory()[1] - before <= 8 * max(2, cpus()) * values[0].nbytes
     finally:
         tracemalloc.stop()
+
+
+def test_neighbours_of_blocks_are_seldom_computed_again(tmp_path: Path) -> None:
+    """Blocks of filtered pixels are large: the planes beyond the ends of each are computed for it alone."""
+    computed = []
+
+    def plane(block_info: Any = None) -> np.ndarray:
+        computed.append(block_info)
+        return np.ones((1, 724, 724), "u2")
+
+    data = da.map_blocks(plane, chunks=((1,) * 32, (724,), (724,)), dtype="u2", meta=np.empty((0, 0, 0), "u2"))
+    image = xr.Dataset({"image": (("z", "y", "x"), data)}).img.gaussian_filter(1)
+    imsave(image, tmp_path / "a.zarr", chunks={"z": 1, "y": 724, "x": 724})
+    assert len(computed) <= 1.5 * 32
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

@@ -25,8 +25,10 @@ from intake_img.formats.omezarr.chunk_files import ChunkFiles
 from intake_img.formats.omezarr.keys import is_document
 from intake_img.formats.omezarr.layout import chunk_files
 from intake_img.model.chunks import Region
+from intake_img.model.graph_layers import LazyGraph
 from intake_img.model.machine import cpus, give_back
 from intake_img.model.pixels import Pixels, chunk_of
+from intake_img.model.readers import Dask, leaf_of
 from intake_img.storage.files import File
 from intake_img.storage.jail import METADATA_BYTES
 from intake_img.storage.listings import LEAST, present
@@ -53,6 +55,7 @@ _SHARD_BYTES = 2**26
 _LEAST_BYTES, _BLOCK_BYTES = 2**22, 2**24
 _MOST_BYTES = 2**26
 _OF_A_THREAD = 2  # chunks in a block for each thread that writes them, while the next block is read
+_LAYERS_OF_AN_ARRAY = 2  # in a graph of dask.array.from_array
 _GIVEN_BACK = 2**25  # bytes of an array, after the writing of which no freed memory is kept
 
 
@@ -299,6 +302,13 @@ def shifted(region: Region, offset: Sequence[int]) -> Region:
     return tuple(slice(s.start + o, s.stop + o) for s, o in zip(region, offset, strict=True)) if offset else region
 
 
+def _is_computed(pixels: Pixels) -> bool:
+    """Return whether reading pixels computes more than their chunks: the borders of each block, more than once."""
+    leaf = leaf_of(pixels.reader)
+    graph = leaf.array.dask if isinstance(leaf, Dask) else None
+    return isinstance(graph, LazyGraph) or len(getattr(graph, "layers", ())) > _LAYERS_OF_AN_ARRAY
+
+
 def write_pixels(
     array: Any,
     pixels: Pixels,
@@ -310,9 +320,9 @@ def write_pixels(
 ) -> None:
     """Fill a Zarr array with `pixels`, block by block, reading one block ahead.
 
-    Blocks hold about `block_bytes`, divided by `share`. `look` is called with each region of the array and its pixels.
-    `offset` is where in the array the pixels begin. `write` writes a block of complete chunks or shards; by default
-    zarr does.
+    Blocks hold about `block_bytes`, 16 MiB of pixels that are computed, divided by `share`. `look` is called with each
+    region of the array and its pixels. `offset` is where in the array the pixels begin. `write` writes a block of
+    complete chunks or shards; by default zarr does.
     """
     if 0 in pixels.shape:
         return
@@ -322,7 +332,7 @@ def write_pixels(
         return
     item = pixels.dtype.itemsize
     most = max(_MOST_BYTES, min(4 * _MOST_BYTES, math.prod(pixels.tiles) * item))  # a tile is in memory anyway
-    least = block_bytes(math.prod(unit) * item) // share
+    least = (_BLOCK_BYTES if _is_computed(pixels) else block_bytes(math.prod(unit) * item)) // share
     block = block_shape(pixels.shape, pixels.tiles, unit, item, most, least)
     roomy = math.prod(block) * item <= _MOST_BYTES
     edges = edges_of(pixels.shape, rounded_up(block, unit), offset)
