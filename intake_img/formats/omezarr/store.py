@@ -25,7 +25,6 @@ from intake_img.formats.omezarr.chunk_files import ChunkFiles
 from intake_img.formats.omezarr.keys import is_document
 from intake_img.formats.omezarr.layout import chunk_files
 from intake_img.model.chunks import Region
-from intake_img.model.graph_layers import LazyGraph
 from intake_img.model.machine import cpus, give_back
 from intake_img.model.pixels import Pixels, chunk_of
 from intake_img.model.readers import Dask, leaf_of
@@ -305,7 +304,11 @@ def shifted(region: Region, offset: Sequence[int]) -> Region:
 def _is_computed(pixels: Pixels) -> bool:
     """Return whether reading pixels computes more than their chunks: the borders of each block, more than once."""
     leaf = leaf_of(pixels.reader)
-    graph = leaf.array.dask if isinstance(leaf, Dask) else None
+    if not isinstance(leaf, Dask):
+        return False
+    from intake_img.model.graph_layers import LazyGraph  # imports dask
+
+    graph = leaf.array.dask
     return isinstance(graph, LazyGraph) or len(getattr(graph, "layers", ())) > _LAYERS_OF_AN_ARRAY
 
 
