@@ -46,7 +46,7 @@ def test_a_writer_holds_at_most_eight_chunks_for_each_thread(tmp_path: Path, pyr
         tracemalloc.stop()
 
 
-def test_neighbours_of_blocks_are_seldom_computed_again(tmp_path: Path) -> None:
+def test_neighbours_of_blocks_are_rarely_computed_again(tmp_path: Path) -> None:
     """Blocks of filtered pixels are large: the planes beyond the ends of each are computed for it alone."""
     computed = []
 
